@@ -1,0 +1,49 @@
+// Matrix products. Every sum over the contracted dimension is in fp32 and its order depends on the shapes alone, so a
+// result does not depend on the thread count, and a row's result does not depend on how many other rows there are
+// (packing, micro-batch and decode-with-others leave a token's bits alone) as far as the header of each says.
+#pragma once
+
+#include "kernels/exec.h"
+#include "kernels/nf4.h"
+
+namespace caravan {
+
+/// A weight W (rows = out features, cols = in features): dense in f32 or bf16, or NF4. A view.
+struct Weight {
+  ConstPtr dense;        // (rows, cols), or null when quantised
+  const Nf4View* nf4 = nullptr;
+  int64_t rows = 0;
+  int64_t cols = 0;
+
+  static Weight of(ConstPtr data, int64_t rows, int64_t cols) { return {data, nullptr, rows, cols}; }
+  static Weight of(const Nf4View& view) { return {{}, &view, view.rows, view.cols}; }
+};
+
+/// y (N, O) = scale * x (N, C) W^T, W (O, C); adds to y when `accumulate`. `bias` (O, f32) may be null.
+/// NF4 is dequantised into fp32 while packing, rounded to x's dtype first (bf16 activations multiply bf16 weights).
+/// When x is bf16, dense f32 weights are rounded to bf16 likewise. Row results do not depend on N.
+void linear_forward(const Exec& exec, Ptr y, ConstPtr x, const Weight& w, const float* bias, int64_t n, float scale,
+                    bool accumulate);
+
+/// dx (N, C) = scale * dy (N, O) W; adds to dx when `accumulate`. Rounding of W as in linear_forward, by dy's dtype.
+void linear_backward_input(const Exec& exec, Ptr dx, ConstPtr dy, const Weight& w, int64_t n, float scale,
+                           bool accumulate);
+
+/// dw (O, C) += scale * dy^T (O, N) x (N, C). dw is f32 (or bf16: rounded once at the end); sums over N in fp32.
+void linear_backward_weight(const Exec& exec, Ptr dw, ConstPtr dy, ConstPtr x, int64_t n, int64_t out_features,
+                            int64_t in_features, float scale);
+
+/// dbias (O, f32) += sum over rows of dy (N, O).
+void bias_backward(const Exec& exec, float* dbias, ConstPtr dy, int64_t n, int64_t out_features);
+
+/// Grouped forms over rows sorted by group: group g owns rows [offsets[g], offsets[g + 1]) (G + 1 entries, host memory
+/// on the CPU, device memory on CUDA). Weights are (G, O, C), dense. Empty groups are legal.
+void grouped_linear_forward(const Exec& exec, Ptr y, ConstPtr x, ConstPtr w, const int32_t* offsets, int64_t groups,
+                            int64_t n, int64_t out_features, int64_t in_features, float scale, bool accumulate);
+void grouped_linear_backward_input(const Exec& exec, Ptr dx, ConstPtr dy, ConstPtr w, const int32_t* offsets,
+                                   int64_t groups, int64_t n, int64_t out_features, int64_t in_features, float scale,
+                                   bool accumulate);
+void grouped_linear_backward_weight(const Exec& exec, Ptr dw, ConstPtr dy, ConstPtr x, const int32_t* offsets,
+                                    int64_t groups, int64_t n, int64_t out_features, int64_t in_features, float scale);
+
+}  // namespace caravan
