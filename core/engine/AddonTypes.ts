@@ -1,0 +1,408 @@
+/**
+ * The whole native surface: what `caravan.node` exports. The engine and data processes alone load it.
+ *
+ * Conventions: every function that can take longer than a millisecond returns a promise and runs off the JavaScript
+ * thread; a rejected promise carries an `Error` whose `code` is one of the contract's error codes. Options are checked
+ * once, at the call; an unknown or missing field rejects with code `bad_option` and names the field. Sizes are bytes,
+ * times milliseconds, positions count from 0, ends are exclusive.
+ */
+
+export interface Addon {
+  buildInfo(): BuildInfo;
+  /** The devices this build can compute on. The CPU is always the first. */
+  devices(): DeviceInfo[];
+  /** @throws code `bad_file` or `tokenizer_invalid`, naming the field of tokenizer.json that is wrong. */
+  openTokenizer(tokenizerJsonPath: string): Promise<AddonTokenizer>;
+  /** SHA-256 of a file, as lower-case hex, read in the background. */
+  hashFile(path: string): Promise<string>;
+  /** SHA-256 over names, types, shapes and bytes of all tensors in a model folder: the model's identity. */
+  hashModel(dir: string, onProgress?: (progress: Progress) => void): Promise<string>;
+  /** Reads config.json and the tensor headers alone. */
+  inspectModel(dir: string): Promise<ModelSummary>;
+  /** Reads the header of one safetensors file. */
+  inspectSafetensors(path: string): Promise<{ tensors: TensorSummary[]; metadata: Record<string, string> }>;
+  /** Writes one token shard (see {@link TokenShard}); bytes depend on the arguments alone. */
+  writeTokenShard(path: string, shard: TokenShard): Promise<void>;
+  readTokenShardInfo(path: string): Promise<TokenShardInfo>;
+  /** Rows of a shard, for the window that shows what a step saw. */
+  readTokenShardRows(path: string, rows: number[]): Promise<TokenShardRow[]>;
+  /** Row numbers in the order in which `epoch` (from 0) visits them: a pure function of its arguments. */
+  rowOrder(seed: number, epoch: number, rows: number): Int32Array;
+  openModel(options: OpenModelOptions): Promise<AddonModel>;
+  /** Loads nothing heavy yet: {@link AddonTrainer.start} does. */
+  createTrainer(options: TrainOptions, listener: TrainListener): AddonTrainer;
+  /** Memory by item, parameters by group, steps; loads headers only. */
+  planTraining(options: TrainOptions): Promise<TrainingPlan>;
+  /** Every checkpoint below a run's `checkpoints` folder, newest first, with whether it verifies. */
+  listCheckpoints(checkpointDir: string): Promise<CheckpointInfo[]>;
+}
+
+export interface BuildInfo {
+  version: string;
+  buildId: string;
+  compiler: string;
+  cuda: boolean;
+  /** SIMD variants compiled in, and the one that this processor runs. */
+  simd: { built: string[]; used: string };
+}
+
+export interface DeviceInfo {
+  kind: 'cpu' | 'cuda';
+  name: string;
+  /** Logical cores, or streaming multiprocessors. */
+  units: number;
+  totalMemoryBytes: number;
+  freeMemoryBytes: number;
+  computeCapability?: string;
+  driverVersion?: string;
+}
+
+export interface Progress {
+  done: number;
+  total: number;
+  unit: string;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Tokenizer
+
+export interface AddonTokenizer {
+  readonly vocabSize: number;
+  /** What the tokenizer's own post-processor adds by default. */
+  readonly addsBos: boolean;
+  readonly addsEos: boolean;
+  /** Ids of the text alone: no BOS, EOS or template. Text is never turned into a special token by being spelled like
+   * one unless `parseSpecial`. @throws code `invalid_utf8` for lone surrogates. */
+  encode(text: string, options?: { parseSpecial?: boolean }): Int32Array;
+  /** Many texts on several threads, order kept: `ids` of text i are [offsets[i], offsets[i + 1]). */
+  encodeBatch(
+    texts: string[],
+    options?: { parseSpecial?: boolean; threads?: number },
+  ): Promise<{ ids: Int32Array; offsets: Float64Array }>;
+  decode(ids: Int32Array | number[], options?: { skipSpecial?: boolean }): string;
+  tokenToId(token: string): number | null;
+  idToToken(id: number): string | null;
+  isSpecial(id: number): boolean;
+  dispose(): void;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Files
+
+export interface TensorSummary {
+  name: string;
+  dtype: string;
+  shape: number[];
+}
+
+export interface ModelSummary {
+  architecture: string;
+  /** llama, mistral, qwen2, qwen3. */
+  family: string;
+  hiddenSize: number;
+  intermediateSize: number;
+  numLayers: number;
+  numHeads: number;
+  numKvHeads: number;
+  headDim: number;
+  vocabSize: number;
+  maxPositions: number;
+  ropeTheta: number;
+  ropeScaling: string | null;
+  slidingWindow: number | null;
+  tiedEmbeddings: boolean;
+  attentionBias: boolean;
+  mlpBias: boolean;
+  qkNorm: boolean;
+  normEps: number;
+  parameters: { embedding: number; attention: number; mlp: number; norms: number; head: number; total: number };
+  storedDtypes: string[];
+  fileBytes: number;
+}
+
+export interface TokenShard {
+  /** Concatenated rows. */
+  ids: Int32Array;
+  /** rows + 1 entries. */
+  offsets: Float64Array;
+  /** One per token: 1 where the token is a target. */
+  targets: Uint8Array;
+  /** One per row: index into `sources`. */
+  source: Int32Array;
+  sources: string[];
+  /** Written as they are into the file's metadata (tokenizer hash, template, split). */
+  metadata: Record<string, string>;
+}
+
+export interface TokenShardInfo {
+  rows: number;
+  tokens: number;
+  targetTokens: number;
+  longestRow: number;
+  sources: { name: string; rows: number; tokens: number; targetTokens: number }[];
+  metadata: Record<string, string>;
+}
+
+export interface TokenShardRow {
+  row: number;
+  source: string;
+  ids: Int32Array;
+  targets: Uint8Array;
+}
+
+export interface CheckpointInfo {
+  step: number;
+  path: string;
+  bytes: number;
+  /** Null when it verifies, else what is wrong with it. */
+  problem: string | null;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Inference
+
+export interface OpenModelOptions {
+  /** Folder with config.json and safetensors. */
+  modelDir: string;
+  baseDtype: 'f32' | 'bf16' | 'nf4';
+  computeDtype: 'f32' | 'bf16';
+  doubleQuant?: boolean;
+  /** A checkpoint folder (`step-000123`) whose LoRA, adapters and routers are applied, unmerged; a `full` or `upcycle`
+   * checkpoint replaces the weights. */
+  checkpointDir?: string;
+  threads?: number;
+}
+
+export interface AddonModel {
+  readonly summary: ModelSummary;
+  readonly numExperts: number;
+  readonly topK: number;
+  readonly memoryBytes: number;
+  /** Streams: `onToken` is called once per new token, on the JavaScript thread, in order. Resolves at the end. One
+   * generation at a time per conversation; several conversations may be open. */
+  generate(options: GenerateOptions, onToken: (token: GeneratedToken) => void): Promise<GenerateResult>;
+  /** Ends the generation with this id at its next token. */
+  cancel(generationId: string): void;
+  /** Log-probabilities of each row's ids from `firstScored[i]` on, given what stands before. */
+  score(rows: Int32Array[], firstScored: number[]): Promise<ScoreResult[]>;
+  /** Which experts each row's tokens chose; rows carry a group number (a source, say) below `groups`. */
+  route(rows: Int32Array[], group: number[], groups: number): Promise<RouteResult>;
+  /** Logits (tokens, vocab) of every position of one row; for tests and parity. */
+  logits(row: Int32Array): Promise<Float32Array>;
+  dispose(): void;
+}
+
+export interface GenerateOptions {
+  generationId: string;
+  /** The whole prompt, BOS and template included. */
+  promptIds: Int32Array;
+  maxTokens: number;
+  /** 0: greedy. */
+  temperature: number;
+  topK?: number;
+  topP?: number;
+  minP?: number;
+  repetitionPenalty?: number;
+  seed?: number;
+  /** Ids that end the answer; the one hit is the last of `ids`. */
+  stopIds: number[];
+  /** Strings that end the answer; needs `tokenizer`. */
+  stopStrings?: string[];
+  tokenizer: AddonTokenizer;
+  /** Also report the experts of each token. */
+  reportExperts?: boolean;
+}
+
+export interface GeneratedToken {
+  id: number;
+  /** Text that became complete with this token (may be empty inside a multi-byte character). */
+  text: string;
+  logprob: number;
+  /** (layers x topK) experts and weights, when asked for. */
+  experts?: Int32Array;
+  expertWeights?: Float32Array;
+}
+
+export type StopReason = 'eos' | 'stop_string' | 'length' | 'context' | 'cancelled';
+
+export interface GenerateResult {
+  ids: Int32Array;
+  text: string;
+  stopReason: StopReason;
+  promptTokens: number;
+  promptMs: number;
+  generateMs: number;
+  tokensPerSecond: number;
+}
+
+export interface ScoreResult {
+  logprob: number;
+  tokenLogprobs: Float64Array;
+  /** Whether every scored id was the arg-max. */
+  greedy: boolean;
+}
+
+export interface RouteResult {
+  layers: number;
+  experts: number;
+  groups: number;
+  /** (groups, layers, experts): tokens that chose the expert first, second, and in any slot. */
+  first: Float64Array;
+  second: Float64Array;
+  any: Float64Array;
+  /** Tokens per group. */
+  tokens: Float64Array;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Training
+
+export type Method = 'pesc' | 'lora' | 'full' | 'upcycle';
+
+export interface TrainOptions {
+  modelDir: string;
+  trainShard: string;
+  validationShard?: string;
+  /** Folder that receives `step-000123` folders. */
+  checkpointDir: string;
+  /** Continue from this checkpoint folder; everything else must equal the run's first options. */
+  resumeFrom?: string;
+
+  method: Method;
+  baseDtype: 'f32' | 'bf16' | 'nf4';
+  doubleQuant: boolean;
+  computeDtype: 'f32' | 'bf16';
+  trainDtype: 'f32' | 'bf16';
+
+  loraRank: number;
+  loraAlpha: number;
+  loraDropout: number;
+  numExperts: number;
+  topK: number;
+  adapterDim: number;
+  adapterDropout: number;
+  adapterScale: number;
+  /** alpha of the balance loss; 0 turns it off. */
+  balanceCoefficient: number;
+
+  /** Conversations per optimizer step. */
+  batchSize: number;
+  /** Bins of `seqLen` per micro-batch. */
+  microBatchSize: number;
+  seqLen: number;
+  packing: boolean;
+  epochs: number;
+  /** Ends earlier than `epochs` when given. */
+  maxSteps?: number;
+
+  lr: number;
+  schedule: 'constant' | 'linear' | 'cosine';
+  warmupRatio: number;
+  optimizer: 'adamw' | 'adamw8bit';
+  beta1: number;
+  beta2: number;
+  eps: number;
+  weightDecay: number;
+  /** 0: no clipping. */
+  maxGradNorm: number;
+  recompute: boolean;
+
+  seed: number;
+  /** 0: only before the first and after the last step. */
+  evalSteps: number;
+  /** 0: only after the last step. */
+  saveSteps: number;
+  keepCheckpoints: number;
+  /** 0: one per core. */
+  threads: number;
+  device: 'cpu' | 'cuda';
+  /** Strings that go into each checkpoint's manifest: hashes of base model and mix. */
+  identity: Record<string, string>;
+}
+
+export interface TrainListener {
+  /** loading, probing, evaluating, training, saving, paused, finished. */
+  onPhase(phase: TrainPhase): void;
+  onStep(metrics: StepMetrics): void;
+  onEvaluation(evaluation: EvaluationMetrics): void;
+  onCheckpoint(checkpoint: CheckpointInfo): void;
+  onLog(level: 'info' | 'warning', message: string): void;
+}
+
+export type TrainPhase = 'loading' | 'evaluating' | 'training' | 'saving' | 'paused' | 'finished';
+
+export interface AddonTrainer {
+  /** Loads, trains and resolves when the run has ended: finished, or stopped with a checkpoint. Rejects on failure
+   * with `diverged`, `disk_full`, `out_of_memory`, `bad_file`, `bad_option`, ... */
+  start(): Promise<TrainResult>;
+  /** Takes effect between micro-batches. */
+  pause(): void;
+  resume(): void;
+  /** Finishes the step under way, writes a checkpoint (unless `discard`) and lets `start()` resolve. */
+  stop(options?: { discard?: boolean }): void;
+  readonly state: 'idle' | 'running' | 'paused' | 'stopping' | 'ended' | 'failed' | 'disposed';
+  dispose(): void;
+}
+
+export interface TrainResult {
+  reason: 'finished' | 'stopped';
+  step: number;
+  totalSteps: number;
+  /** Newest checkpoint. */
+  checkpoint: string | null;
+  /** max |logit difference| between the crafted model at step 0 and the same stored base. */
+  stepZeroDifference: number;
+  /** max |logit difference| between the stored base and its unquantised weights, when the base is quantised. */
+  quantizationDifference: number | null;
+}
+
+export interface StepMetrics {
+  step: number;
+  totalSteps: number;
+  epoch: number;
+  /** Cross entropy per target token; NaN or infinite when the step was skipped. */
+  loss: number;
+  lossBySource: { source: string; loss: number; targetTokens: number }[];
+  balanceLoss: number;
+  balanceGradNorm: number;
+  lr: number;
+  gradNorm: number;
+  skipped: boolean;
+  tokens: number;
+  targetTokens: number;
+  paddingTokens: number;
+  stepMs: number;
+  tokensPerSecond: number;
+  memoryBytes: number;
+  /** (layers x experts) share of the step's assignments; empty without experts. */
+  expertShares: Float32Array;
+  /** Row numbers of the training shard that this step saw, and each row's mean loss. */
+  rows: Int32Array;
+  rowLosses: Float32Array;
+}
+
+export interface EvaluationMetrics {
+  step: number;
+  loss: number;
+  bySource: { source: string; loss: number; targetTokens: number; rows: number }[];
+  evaluationMs: number;
+}
+
+export interface TrainingPlan {
+  parameters: {
+    base: number;
+    lora: number;
+    adapters: number;
+    routers: number;
+    trainable: number;
+    total: number;
+  };
+  memory: { item: string; bytes: number }[];
+  totalMemoryBytes: number;
+  checkpointBytes: number;
+  rows: number;
+  steps: number;
+  warmupSteps: number;
+  /** From one timed step of the longest batch, where the plan was asked to probe; else null. */
+  probe: { stepMs: number; tokensPerSecond: number } | null;
+}

@@ -1,0 +1,45 @@
+import * as z from 'zod';
+import { messageSchema } from '../dataset/source.ts';
+
+export const samplingSchema = z
+  .object({
+    maxTokens: z.number().int().min(1).max(100_000).default(256),
+    temperature: z.number().min(0).max(10).default(0.7),
+    topK: z.number().int().min(0).optional(),
+    topP: z.number().gt(0).max(1).optional(),
+    minP: z.number().min(0).max(1).optional(),
+    repetitionPenalty: z.number().positive().optional(),
+    seed: z.number().int().min(0).max(0xffffffff).default(0),
+    stop: z.array(z.string().min(1)).max(16).default([]),
+  })
+  .strict();
+export type Sampling = z.infer<typeof samplingSchema>;
+
+export const stopReasons = ['eos', 'stop_string', 'length', 'context', 'cancelled'] as const;
+
+export const answerSchema = z.object({
+  text: z.string(),
+  ids: z.array(z.number().int()),
+  stopReason: z.enum(stopReasons),
+  promptTokens: z.number().int(),
+  timeToFirstTokenMs: z.number(),
+  tokensPerSecond: z.number(),
+});
+export type Answer = z.infer<typeof answerSchema>;
+
+export const chatThreadSchema = z.object({
+  id: z.string(),
+  title: z.string(),
+  model: z.string(),
+  createdAt: z.number(),
+  updatedAt: z.number(),
+});
+export type ChatThread = z.infer<typeof chatThreadSchema>;
+
+export const chatMessageSchema = messageSchema.extend({
+  id: z.string(),
+  model: z.string().nullable(),
+  answer: answerSchema.omit({ text: true, ids: true }).nullable(),
+  createdAt: z.number(),
+});
+export type ChatMessage = z.infer<typeof chatMessageSchema>;

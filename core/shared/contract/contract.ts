@@ -1,0 +1,288 @@
+/**
+ * The one contract: every call and event between a host and its clients (window, browser tab, command line, tests).
+ * Both sides parse what they receive with these schemas. Carriers (message port, WebSocket, local socket) move the
+ * messages of wire.ts and know nothing of their meaning.
+ */
+import * as z from 'zod';
+import { answerSchema, chatMessageSchema, chatThreadSchema, samplingSchema } from '../chat/chat.ts';
+import { mixSchema, recipeSchema } from '../dataset/recipe.ts';
+import {
+  columnMappingSchema,
+  messageSchema,
+  rejectedRowSchema,
+  sourceFormats,
+  sourceRowSchema,
+  sourceSchema,
+} from '../dataset/source.ts';
+import { jobSchema } from '../job/job.ts';
+import { modelRefSchema, modelSchema } from '../model/model.ts';
+import { evaluationSchema, planSchema, runSchema, seriesSchema, stepSchema } from '../run/run.ts';
+import { runConfigSchema } from '../run/runConfig.ts';
+
+/** Raised when a client and a host of different ages could misunderstand each other. */
+export const contractVersion = 1;
+
+const none = z.object({}).strict();
+const id = z.object({ id: z.string() }).strict();
+const page = { after: z.number().int().min(-1).default(-1), limit: z.number().int().min(1).max(1000).default(100) };
+
+/** `effect: 'read'` calls change nothing and answer within 50 ms; `write` calls over ~200 ms return a job. */
+function call<P extends z.ZodType, R extends z.ZodType>(effect: 'read' | 'write', params: P, result: R) {
+  return { effect, params, result };
+}
+
+const deviceSchema = z.object({
+  kind: z.enum(['cpu', 'cuda']),
+  name: z.string(),
+  units: z.number(),
+  totalMemoryBytes: z.number(),
+  freeMemoryBytes: z.number(),
+});
+
+export const calls = {
+  // system
+  hello: call(
+    'read',
+    none,
+    z.object({
+      contractVersion: z.number(),
+      version: z.string(),
+      home: z.string(),
+      pid: z.number(),
+      startedAt: z.number(),
+    }),
+  ),
+  doctor: call(
+    'write',
+    none,
+    z.object({
+      checks: z.array(
+        z.object({
+          name: z.string(),
+          status: z.enum(['ok', 'warning', 'missing']),
+          found: z.string(),
+          mend: z.string().nullable(),
+        }),
+      ),
+      devices: z.array(deviceSchema),
+      versions: z.record(z.string(), z.string()),
+    }),
+  ),
+  systemStatus: call(
+    'read',
+    none,
+    z.object({
+      devices: z.array(deviceSchema),
+      loadAverage: z.number(),
+      memory: z.object({ totalBytes: z.number(), freeBytes: z.number() }),
+      disk: z.object({ totalBytes: z.number(), freeBytes: z.number() }),
+      processes: z.array(z.object({ name: z.string(), pid: z.number(), memoryBytes: z.number().nullable() })),
+    }),
+  ),
+  shutdownHost: call('write', none, none),
+
+  // jobs
+  listJobs: call('read', none, z.array(jobSchema)),
+  getJob: call('read', id, jobSchema),
+  getJobLog: call('read', id, z.object({ lines: z.array(z.string()) })),
+  cancelJob: call('write', id, jobSchema),
+  pauseJob: call('write', id, jobSchema),
+  resumeJob: call('write', id, jobSchema),
+
+  // datasets
+  importSource: call(
+    'write',
+    z
+      .object({
+        files: z.array(z.string()).min(1),
+        name: z.string().min(1).optional(),
+        format: z.enum(sourceFormats).default('auto'),
+        mapping: columnMappingSchema.optional(),
+      })
+      .strict(),
+    jobSchema,
+  ),
+  listSources: call('read', none, z.array(sourceSchema)),
+  getSource: call('read', id, sourceSchema),
+  readSourceRows: call('write', z.object({ id: z.string(), ...page }).strict(), z.array(sourceRowSchema)),
+  readSourceRejects: call('write', z.object({ id: z.string(), ...page }).strict(), z.array(rejectedRowSchema)),
+  removeSource: call('write', id, none),
+  buildMix: call(
+    'write',
+    z
+      .object({
+        recipe: recipeSchema,
+        /** Folder that relative paths of the recipe start from. */
+        baseDir: z.string(),
+        /** Absent: below the home. */
+        outDir: z.string().optional(),
+      })
+      .strict(),
+    jobSchema,
+  ),
+  listMixes: call('read', none, z.array(mixSchema)),
+  getMix: call('read', id, mixSchema),
+  readMixRows: call(
+    'write',
+    z.object({ id: z.string(), split: z.enum(['train', 'validation']).default('train'), ...page }).strict(),
+    z.array(sourceRowSchema.extend({ source: z.string(), tokens: z.number().nullable() })),
+  ),
+  removeMix: call('write', id, none),
+
+  // models
+  addModel: call('write', z.object({ path: z.string(), name: z.string().min(1).optional() }).strict(), jobSchema),
+  listModels: call('read', none, z.array(modelSchema)),
+  getModel: call('read', id, modelSchema),
+  inspectModel: call('write', z.object({ model: modelRefSchema }).strict(), modelSchema.omit({ id: true, addedAt: true })),
+  removeModel: call('write', id, none),
+  tokenize: call(
+    'write',
+    z.object({ model: modelRefSchema, texts: z.array(z.string()).max(100_000) }).strict(),
+    z.object({ ids: z.array(z.array(z.number().int())) }),
+  ),
+
+  // training
+  planRun: call('write', z.object({ config: runConfigSchema, probe: z.boolean().default(false) }).strict(), planSchema),
+  startRun: call('write', z.object({ config: runConfigSchema }).strict(), runSchema),
+  resumeRun: call('write', id, runSchema),
+  pauseRun: call('write', id, runSchema),
+  continueRun: call('write', id, runSchema),
+  stopRun: call('write', id, runSchema),
+  listRuns: call('read', none, z.array(runSchema)),
+  getRun: call('read', id, runSchema),
+  findRun: call('read', z.object({ ref: z.string() }).strict(), runSchema),
+  updateRun: call(
+    'write',
+    z.object({ id: z.string(), name: z.string().min(1).optional(), note: z.string().optional() }).strict(),
+    runSchema,
+  ),
+  removeRun: call('write', id, none),
+  readSteps: call(
+    'read',
+    z.object({ id: z.string(), fromStep: z.number().int().default(0), limit: z.number().int().min(1).max(2000).default(500) }).strict(),
+    z.array(stepSchema),
+  ),
+  /** Downsampled to at most `buckets` points per metric, each bucket giving its minimum, maximum and last value. */
+  readSeries: call(
+    'read',
+    z
+      .object({
+        id: z.string(),
+        metrics: z.array(z.string()).min(1).max(64),
+        fromStep: z.number().int().optional(),
+        toStep: z.number().int().optional(),
+        buckets: z.number().int().min(10).max(10_000).default(1000),
+      })
+      .strict(),
+    z.array(seriesSchema.extend({ min: z.array(z.number().nullable()), max: z.array(z.number().nullable()) })),
+  ),
+  readEvaluations: call('read', id, z.array(evaluationSchema)),
+  readRunLog: call('read', z.object({ id: z.string(), tail: z.number().int().min(1).max(5000).default(200) }).strict(), z.object({ lines: z.array(z.string()) })),
+  readStepRows: call(
+    'write',
+    z.object({ id: z.string(), step: z.number().int() }).strict(),
+    z.array(
+      z.object({
+        row: z.number().int(),
+        source: z.string(),
+        loss: z.number().nullable(),
+        tokens: z.number().int(),
+        messages: z.array(messageSchema),
+      }),
+    ),
+  ),
+
+  // chat, score, route
+  listThreads: call('read', none, z.array(chatThreadSchema)),
+  readThread: call('read', id, z.object({ thread: chatThreadSchema, messages: z.array(chatMessageSchema) })),
+  removeThread: call('write', id, none),
+  /** Streams `answerToken` events that carry `answerId`; the result is the whole answer. `threadId` keeps it. */
+  generateAnswer: call(
+    'write',
+    z
+      .object({
+        answerId: z.string().min(1).max(64),
+        model: modelRefSchema,
+        messages: z.array(messageSchema).min(1),
+        template: z.enum(['auto', 'camelidae', 'model']).default('auto'),
+        sampling: samplingSchema,
+        threadId: z.string().nullable().default(null),
+        baseDtype: z.enum(['f32', 'bf16', 'nf4']).optional(),
+      })
+      .strict(),
+    answerSchema,
+  ),
+  cancelAnswer: call('write', z.object({ answerId: z.string() }).strict(), none),
+  createThread: call('write', z.object({ title: z.string(), model: modelRefSchema }).strict(), chatThreadSchema),
+  score: call(
+    'write',
+    z
+      .object({
+        model: modelRefSchema,
+        rows: z.array(z.object({ context: z.string(), continuation: z.string() })).max(100_000),
+        baseDtype: z.enum(['f32', 'bf16', 'nf4']).optional(),
+      })
+      .strict(),
+    z.array(
+      z.object({
+        logprob: z.number(),
+        tokenLogprobs: z.array(z.number()),
+        ids: z.array(z.number().int()),
+        greedy: z.boolean(),
+      }),
+    ),
+  ),
+  route: call(
+    'write',
+    z
+      .object({
+        model: modelRefSchema,
+        rows: z.array(z.object({ text: z.string(), source: z.string().default('all') })).max(100_000),
+        baseDtype: z.enum(['f32', 'bf16', 'nf4']).optional(),
+      })
+      .strict(),
+    z.object({
+      layers: z.number(),
+      experts: z.number(),
+      /** Shares (layers x experts, row-major) per source; `any` counts every slot and sums to topK per layer. */
+      sources: z.array(
+        z.object({
+          source: z.string(),
+          tokens: z.number(),
+          first: z.array(z.number()),
+          second: z.array(z.number()),
+          any: z.array(z.number()),
+        }),
+      ),
+      /** Mean over layers of the mutual information (nats) between a token's experts and its source. */
+      mutualInformation: z.number().nullable(),
+    }),
+  ),
+} as const;
+
+export type Calls = typeof calls;
+export type CallName = keyof Calls;
+export type CallParams<N extends CallName> = z.infer<Calls[N]['params']>;
+/** What a caller may leave out where there is a default. */
+export type CallInput<N extends CallName> = z.input<Calls[N]['params']>;
+export type CallResult<N extends CallName> = z.infer<Calls[N]['result']>;
+
+export const events = {
+  jobChanged: jobSchema,
+  jobLogged: z.object({ id: z.string(), line: z.string() }),
+  sourcesChanged: none,
+  mixesChanged: none,
+  modelsChanged: none,
+  runChanged: runSchema,
+  runRemoved: z.object({ id: z.string() }),
+  runStepped: z.object({ id: z.string(), steps: z.array(stepSchema) }),
+  runEvaluated: z.object({ id: z.string(), evaluation: evaluationSchema }),
+  runLogged: z.object({ id: z.string(), lines: z.array(z.string()) }),
+  answerToken: z.object({ answerId: z.string(), text: z.string(), tokens: z.number().int() }),
+  threadsChanged: none,
+  hostClosing: z.object({ reason: z.string() }),
+} as const;
+
+export type Events = typeof events;
+export type EventName = keyof Events;
+export type EventPayload<N extends EventName> = z.infer<Events[N]>;
