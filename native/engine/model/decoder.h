@@ -1,0 +1,81 @@
+// The whole model over one micro-batch: embed, layers, loss, and back. Owns the memory of activations, planned once for
+// the largest micro-batch.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "engine/model/head.h"
+
+namespace caravan {
+
+struct DecoderOptions {
+  DType activation = DType::f32;
+  bool recompute = false;      // keep each layer's input alone, and run its forward pass again before its backward pass
+  int64_t max_tokens = 0;      // N of the largest micro-batch
+  int64_t max_targets = 0;
+};
+
+/// Bytes by item of what a Decoder will hold.
+struct DecoderMemory {
+  size_t activations = 0;  // saved for the backward pass
+  size_t workspace = 0;    // scratch of one layer
+  size_t logits = 0;       // one chunk
+};
+DecoderMemory plan_decoder_memory(const ModelConfig& config, const MethodOptions& method, DType train_dtype,
+                                  const DecoderOptions& options);
+
+/// A micro-batch's place in its optimizer step.
+struct StepPlace {
+  uint32_t seed = 0;
+  uint32_t step = 1;            // optimizer step, from 1
+  uint32_t micro = 0;           // micro-batch of the step
+  bool dropout = true;
+  float loss_scale = 1.0f;      // 1 / target tokens of the step's whole batch
+  float balance_weight = 1.0f;  // valid tokens of the micro-batch / of the step
+};
+
+/// Host copies of what a pass found.
+struct MicroBatchResult {
+  std::vector<float> losses;               // (targets) cross entropy
+  std::vector<float> balance_loss;         // (L) unscaled: 1 when balanced; empty without experts
+  std::vector<int64_t> tokens_per_expert;  // (L, E)
+};
+
+class Decoder {
+ public:
+  Decoder(const Exec& exec, std::shared_ptr<const Model> model, const DecoderOptions& options);
+
+  /// Adds the gradients of loss_scale * sum(losses) + alpha * balance_weight * sum over layers of the balance loss.
+  MicroBatchResult forward_backward(const Tokens& tokens, const Targets& targets, const StepPlace& place);
+  /// Losses alone, without dropout (`balance_loss` and `tokens_per_expert` included).
+  MicroBatchResult evaluate(const Tokens& tokens, const Targets& targets);
+  /// Logits (M, V) f32 of `rows` (M, device memory), host or device memory as the device is.
+  void logits(const Tokens& tokens, const int32_t* rows, int64_t m, float* out);
+
+  /// The balance term's own gradient in the routers' weights, summed since the last reset: its norm, by layers in order.
+  double balance_gradient_norm() const;
+  void reset_balance_gradient();
+
+  const Model& model() const { return *model_; }
+  const DecoderOptions& options() const { return options_; }
+  /// Bytes held now.
+  size_t memory_bytes() const;
+
+ private:
+  Pass pass_of(const StepPlace& place);
+  Ptr forward(const Pass& pass, const Tokens& tokens, bool keep);
+  void read_balance(MicroBatchResult& result) const;
+
+  Exec exec_;
+  std::shared_ptr<const Model> model_;
+  DecoderOptions options_;
+  Arena activations_;
+  Arena scratch_;
+  std::vector<LayerActivations> layers_;
+  std::vector<BalanceState> balance_;
+  DeviceBuffer balance_buffer_;
+  DeviceBuffer balance_gradient_;
+};
+
+}  // namespace caravan

@@ -1,0 +1,59 @@
+// The parameters that a method trains, as one flat list in a fixed order: the order of checkpoints, of the gradient
+// norm's sum and of the optimizer's random numbers.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/model/base_model.h"
+#include "engine/model/method.h"
+
+namespace caravan {
+
+enum class ParameterGroup : uint8_t { lora, adapter, router, base, expert };
+
+struct Parameter {
+  std::string name;  // Hugging Face's name for what the base has; ".lora_a", ".adapter_down", ".router" for what is new
+  std::vector<int64_t> shape;
+  int64_t count = 0;
+  uint32_t index = 0;  // in the set: the counter of stochastic rounding
+  ParameterGroup group = ParameterGroup::lora;
+  Ptr value;           // trainDtype for matrices; vectors (norms, biases) are f32 always
+  Ptr gradient;        // value's dtype; null until gradients are allocated
+};
+
+/// Names, shapes and order of what `method` trains on a model of `config`, without memory.
+std::vector<Parameter> list_parameters(const ModelConfig& config, const MethodOptions& method);
+
+class TrainableSet {
+ public:
+  TrainableSet(Device device, const ModelConfig& config, const MethodOptions& method, DType train_dtype);
+
+  /// Initial values (design: A, Down and routers U(+-1/sqrt(fan_in)), B and Up 0; `full` and `upcycle` copy the base,
+  /// every expert the FFN). A pure function of the arguments.
+  void initialise(const Exec& exec, const BaseModel& base, uint32_t seed);
+  void allocate_gradients();
+  void zero_gradients(const Exec& exec);
+
+  const MethodOptions& method() const { return method_; }
+  DType dtype() const { return dtype_; }
+  Device device() const { return device_; }
+  std::vector<Parameter>& parameters() { return parameters_; }
+  const std::vector<Parameter>& parameters() const { return parameters_; }
+  /// Null when there is none of that name.
+  Parameter* find(const std::string& name);
+  /// Number of trainable scalars.
+  int64_t count() const;
+  size_t value_bytes() const { return values_.bytes(); }
+
+ private:
+  Device device_;
+  MethodOptions method_;
+  DType dtype_;
+  std::vector<Parameter> parameters_;
+  DeviceBuffer values_;
+  DeviceBuffer gradients_;
+};
+
+}  // namespace caravan
