@@ -80,6 +80,21 @@ export const calls = {
     }),
   ),
   shutdownHost: call('write', none, none),
+  /** Opens the workbench for browsers, inside this host; answers what already stands if it does. The URL carries a
+   * one-time launch token. */
+  startServe: call(
+    'write',
+    z
+      .object({
+        host: z.string().default('127.0.0.1'),
+        /** Absent: the default port, or the next free one. */
+        port: z.number().int().min(0).max(65535).optional(),
+        allowedHosts: z.array(z.string()).default([]),
+      })
+      .strict(),
+    z.object({ url: z.string(), port: z.number().int(), warning: z.string().nullable() }),
+  ),
+  stopServe: call('write', none, none),
 
   // jobs
   listJobs: call('read', none, z.array(jobSchema)),

@@ -1,0 +1,98 @@
+import { parseArgs } from 'node:util';
+import { connectOrStart } from '../host/connect.ts';
+import type { Client } from '../shared/contract/client.ts';
+import { CaravanError, exitCode } from '../shared/contract/errors.ts';
+import { Output } from './Output.ts';
+import type { Verb, VerbContext } from './Verb.ts';
+
+/** Verbs load on demand, so that `caravan chat` does not pay for what `caravan mix` needs. */
+const verbs: Record<string, () => Promise<{ verb: Verb }>> = {
+  doctor: () => import('./verbs/doctor.ts'),
+  demo: () => import('./verbs/demo.ts'),
+  import: () => import('./verbs/import.ts'),
+  mix: () => import('./verbs/mix.ts'),
+  model: () => import('./verbs/model.ts'),
+  tokenize: () => import('./verbs/tokenize.ts'),
+  plan: () => import('./verbs/plan.ts'),
+  train: () => import('./verbs/train.ts'),
+  runs: () => import('./verbs/runs.ts'),
+  chat: () => import('./verbs/chat.ts'),
+  score: () => import('./verbs/score.ts'),
+  route: () => import('./verbs/route.ts'),
+  serve: () => import('./verbs/serve.ts'),
+};
+
+/** @returns the exit code: 0 done, 1 a bug, 2 bad input, 3 the machine lacks something, 4 interrupted, state kept. */
+export async function main(argv: string[]): Promise<number> {
+  const [name, ...rest] = argv;
+  const json = rest.includes('--json');
+  const output = new Output(json, process.stdout, process.stderr);
+  if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
+    await printOverview(output);
+    return name === undefined ? 2 : 0;
+  }
+  const load = Object.hasOwn(verbs, name) ? verbs[name] : undefined;
+  if (!load) {
+    output.error(new CaravanError('bad_option', `there is no verb '${name}'`, { mend: 'caravan help lists the verbs.' }));
+    return 2;
+  }
+  const { verb } = await load();
+  let client: Promise<Client> | undefined;
+  const interruption = new AbortController();
+  const onInterrupt = () => {
+    if (interruption.signal.aborted) process.exit(4);
+    interruption.abort();
+  };
+  process.on('SIGINT', onInterrupt);
+  process.on('SIGTERM', onInterrupt);
+  try {
+    const { options, words } = parse(name, verb, rest);
+    if (options['help']) {
+      output.line(`caravan ${verb.usage}\n\n${verb.summary}\n\n${verb.help.trimEnd()}`);
+      return 0;
+    }
+    const context: VerbContext = {
+      words,
+      options,
+      output,
+      cwd: process.cwd(),
+      connect: () => (client ??= connectOrStart({ onRemark: (text) => output.remark(text) })),
+      interrupted: interruption.signal,
+    };
+    return await verb.run(context);
+  } catch (error) {
+    const known = CaravanError.from(error);
+    output.error(known);
+    if (known.code === 'internal' && error instanceof Error) output.remark(error.stack ?? '');
+    return exitCode(known.code);
+  } finally {
+    process.off('SIGINT', onInterrupt);
+    process.off('SIGTERM', onInterrupt);
+    (await client?.catch(() => undefined))?.close();
+  }
+}
+
+function parse(name: string, verb: Verb, args: string[]) {
+  try {
+    const { values, positionals } = parseArgs({
+      args,
+      options: { ...verb.options, json: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
+      allowPositionals: true,
+      strict: true,
+    });
+    return { options: values as VerbContext['options'], words: positionals };
+  } catch (error) {
+    throw new CaravanError('bad_option', (error as Error).message.replace(/\. To specify .*$/s, ''), {
+      mend: `caravan ${name} --help shows the options.`,
+    });
+  }
+}
+
+async function printOverview(output: Output): Promise<void> {
+  output.line('caravan VERB [options]: fine-tune language models on your own machine.\n');
+  for (const [name, load] of Object.entries(verbs)) {
+    const { verb } = await load();
+    output.line(`  ${name.padEnd(10)}${verb.summary}`);
+  }
+  output.line('\nEvery verb takes --json and --help. CARAVAN_HOME says where runs, mixes and models are kept.');
+}

@@ -1,0 +1,66 @@
+import { resolve } from 'node:path';
+import { sourceFormats, type ColumnMapping } from '../../shared/dataset/source.ts';
+import { CaravanError } from '../../shared/contract/errors.ts';
+import { formatCount } from '../../shared/format.ts';
+import { followJob } from '../followJob.ts';
+import { choice, list, text } from '../options.ts';
+import type { Verb } from '../Verb.ts';
+
+export const verb: Verb = {
+  summary: 'Bring instruction rows into the library.',
+  usage: 'import FILE… [--name NAME] [--format FORMAT] [--map prompt=COLUMN --map answer=COLUMN]',
+  help: `--name NAME     what the source is called; by default the file's name
+--format FORMAT ${sourceFormats.join(', ')} (default: auto)
+--map TO=COLUMN own columns: TO is prompt, answer or system (implies --format mapping)
+
+Every row is kept, or named with file, line, field and reason: \`caravan import\` prints how many of each.`,
+  options: {
+    name: { type: 'string' },
+    format: { type: 'string' },
+    map: { type: 'string', multiple: true },
+  },
+  async run({ words, options, output, cwd, connect, interrupted }) {
+    if (words.length === 0) throw new CaravanError('bad_option', 'a file to import is missing');
+    const mapping = parseMapping(list(options, 'map'));
+    const format = mapping ? 'mapping' : choice(options, 'format', sourceFormats);
+    const name = text(options, 'name');
+    const client = await connect();
+    const job = await client.call('importSource', {
+      files: words.map((file) => resolve(cwd, file)),
+      ...(name !== undefined && { name }),
+      ...(format !== undefined && { format }),
+      ...(mapping && { mapping }),
+    });
+    const done = await followJob(client, job, output, interrupted);
+    const source = await client.call('getSource', { id: done.subjectId ?? '' });
+    const rejects = source.rejected === 0 ? [] : await client.call('readSourceRejects', { id: source.id, limit: 1000 });
+    output.document({ ...source, rejects });
+    output.line(
+      `${source.name}: ${formatCount(source.rowsIn)} rows in, ${formatCount(source.rows)} kept, ` +
+        `${formatCount(source.rejected)} set aside (format ${source.format})`,
+    );
+    for (const note of source.notes) output.line(`  note: ${note}`);
+    for (const reject of rejects.slice(0, 20))
+      output.line(
+        `  ${reject.file}:${reject.line}${reject.field ? ` field ${reject.field}` : ''}: ` +
+          `${reject.reason}: ${reject.detail}`,
+      );
+    if (source.rejected > 20) output.line(`  … and ${source.rejected - 20} more; --json lists the first thousand.`);
+    return 0;
+  },
+};
+
+function parseMapping(pairs: string[]): ColumnMapping | undefined {
+  if (pairs.length === 0) return undefined;
+  const mapping: Partial<Record<keyof ColumnMapping, string>> = {};
+  for (const pair of pairs) {
+    const [to, column] = [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)];
+    if (!pair.includes('=') || (to !== 'prompt' && to !== 'answer' && to !== 'system') || column === '')
+      throw new CaravanError('bad_option', `--map ${pair} is not of the form prompt=COLUMN, answer=COLUMN or system=COLUMN`);
+    mapping[to] = column;
+  }
+  const { prompt, answer, system } = mapping;
+  if (prompt === undefined || answer === undefined)
+    throw new CaravanError('bad_option', 'a mapping needs both --map prompt=COLUMN and --map answer=COLUMN');
+  return { prompt, answer, ...(system !== undefined && { system }) };
+}

@@ -1,0 +1,85 @@
+import type { CallResult } from '../../shared/contract/contract.ts';
+import { CaravanError } from '../../shared/contract/errors.ts';
+import { formatBytes, formatCount } from '../../shared/format.ts';
+import { followJob } from '../followJob.ts';
+import { text } from '../options.ts';
+import type { Output } from '../Output.ts';
+import { resolveReference } from '../references.ts';
+import type { Verb } from '../Verb.ts';
+
+export const verb: Verb = {
+  summary: 'Add models to the library, list them, or look inside one.',
+  usage: 'model add DIR [--name NAME] | model inspect M | model list | model remove M',
+  help: `add      links a Hugging Face folder (config.json, safetensors, tokenizer.json) into the library
+inspect  architecture, parameters by group, tokenizer; M is a name or a folder
+--name   what it is called; by default the folder's name`,
+  options: { name: { type: 'string' } },
+  async run({ words, options, output, cwd, connect, interrupted }) {
+    const [action, reference, extra] = words;
+    if (extra !== undefined) throw new CaravanError('bad_option', `did not expect '${extra}'`);
+    const client = await connect();
+    if (action === 'list') {
+      const models = await client.call('listModels', {});
+      output.document(models);
+      output.table(
+        ['name', 'family', 'parameters', 'stored', 'folder'],
+        models.map((m) => [m.name, m.family, formatCount(m.parameters.total), m.storedDtypes.join('+'), m.dir]),
+      );
+      return 0;
+    }
+    if (reference === undefined) throw new CaravanError('bad_option', `model ${action ?? 'add'}: a model is missing`);
+    const model = resolveReference(cwd, reference);
+    switch (action) {
+      case 'add': {
+        const name = text(options, 'name');
+        const job = await client.call('addModel', { path: model, ...(name !== undefined && { name }) });
+        const done = await followJob(client, job, output, interrupted);
+        const added = await client.call('getModel', { id: done.subjectId ?? '' });
+        output.document(added);
+        output.line(`added ${added.name}`);
+        describe(output, added);
+        return 0;
+      }
+      case 'inspect': {
+        const found = await client.call('inspectModel', { model });
+        output.document(found);
+        describe(output, found);
+        return 0;
+      }
+      case 'remove': {
+        const found = (await client.call('listModels', {})).find((m) => m.name === reference || m.id === reference);
+        if (!found) throw new CaravanError('not_found', `there is no model named '${reference}' in the library`);
+        await client.call('removeModel', { id: found.id });
+        output.document({ removed: found.id });
+        output.line(`${found.name} is out of the library; its files are untouched.`);
+        return 0;
+      }
+      default:
+        throw new CaravanError('bad_option', `model ${action ?? ''}: expected add, inspect, list or remove`);
+    }
+  },
+};
+
+function describe(output: Output, model: CallResult<'inspectModel'>): void {
+  const { parameters: p } = model;
+  const rows: [string, string][] = [
+    ['folder', model.dir],
+    ['architecture', `${model.architecture} (${model.family})`],
+    [
+      'shape',
+      `${model.numLayers} layers, hidden ${model.hiddenSize}, MLP ${model.intermediateSize}, ` +
+        `${model.numHeads} heads of ${model.headDim} (${model.numKvHeads} KV), vocabulary ${model.vocabSize}`,
+    ],
+    ['longest context', `${model.maxPositions} tokens`],
+    [
+      'parameters',
+      `${formatCount(p.total)}: embedding ${formatCount(p.embedding)}, attention ${formatCount(p.attention)}, ` +
+        `MLP ${formatCount(p.mlp)}, norms ${formatCount(p.norms)}, head ${model.tiedEmbeddings ? 'tied' : formatCount(p.head)}`,
+    ],
+    ['files', `${formatBytes(model.fileBytes)} as ${model.storedDtypes.join(', ')}`],
+    ['tokens', `BOS ${model.bosToken ?? 'none'}, EOS ${model.eosToken ?? 'none'}`],
+    ['chat template', model.hasChatTemplate ? 'its own' : 'none: Camelidae'],
+    ['identity', model.identity ?? 'computed when added'],
+  ];
+  for (const [label, value] of rows) output.line(`  ${label.padEnd(16)} ${value}`);
+}

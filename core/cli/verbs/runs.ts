@@ -1,0 +1,137 @@
+import { writeFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import type { Client } from '../../shared/contract/client.ts';
+import { CaravanError } from '../../shared/contract/errors.ts';
+import { formatCount, formatDuration, formatMetric } from '../../shared/format.ts';
+import type { Run, Step } from '../../shared/run/run.ts';
+import { choice, text } from '../options.ts';
+import type { Output } from '../Output.ts';
+import type { Verb } from '../Verb.ts';
+
+export const verb: Verb = {
+  summary: 'The history of runs: list, show, compare, export; stop or pause one.',
+  usage: 'runs [list | show RUN | compare RUN RUN… | export RUN --out FILE [--format csv|jsonl] | stop RUN | pause RUN | continue RUN]',
+  help: 'RUN is an id, the start of one, or a name.',
+  options: { out: { type: 'string' }, format: { type: 'string' } },
+  async run({ words, options, output, cwd, connect }) {
+    const [action = 'list', ...references] = words;
+    const client = await connect();
+    const runs = await Promise.all(references.map((ref) => client.call('findRun', { ref })));
+    const one = () => {
+      const [run, extra] = runs;
+      if (!run || extra) throw new CaravanError('bad_option', `runs ${action} takes one run`);
+      return run;
+    };
+    switch (action) {
+      case 'list':
+        await listRuns(client, output);
+        return 0;
+      case 'show':
+        await showRun(client, one(), output);
+        return 0;
+      case 'compare':
+        if (runs.length < 2) throw new CaravanError('bad_option', 'runs compare takes at least two runs');
+        compareRuns(runs, output);
+        return 0;
+      case 'export': {
+        const out = text(options, 'out');
+        if (out === undefined) throw new CaravanError('bad_option', '--out FILE is missing');
+        const format = choice(options, 'format', ['csv', 'jsonl'] as const) ?? (out.endsWith('.csv') ? 'csv' : 'jsonl');
+        const steps = await readAllSteps(client, one().id);
+        await writeFile(resolve(cwd, out), format === 'csv' ? toCsv(steps) : steps.map((s) => `${JSON.stringify(s)}\n`).join(''));
+        output.document({ file: resolve(cwd, out), steps: steps.length });
+        output.line(`${steps.length} steps written to ${out}`);
+        return 0;
+      }
+      case 'stop':
+      case 'pause':
+      case 'continue': {
+        const call = ({ stop: 'stopRun', pause: 'pauseRun', continue: 'continueRun' } as const)[action];
+        const run = await client.call(call, { id: one().id });
+        output.document(run);
+        output.line(`${run.name}: ${run.state}`);
+        return 0;
+      }
+      default:
+        throw new CaravanError('bad_option', `runs ${action}: expected list, show, compare, export, stop, pause or continue`);
+    }
+  },
+};
+
+async function listRuns(client: Client, output: Output): Promise<void> {
+  const runs = await client.call('listRuns', {});
+  output.document(runs);
+  if (runs.length === 0) {
+    output.line('No runs yet: `caravan demo` makes one, `caravan train run.yaml` starts yours.');
+    return;
+  }
+  output.table(
+    ['id', 'name', 'state', 'method', 'step', 'loss', 'held out', 'tokens/s', 'took'],
+    runs.map((run) => [
+      run.id,
+      run.name,
+      run.state,
+      run.config.method,
+      `${run.step}/${run.totalSteps ?? '?'}`,
+      run.loss === null ? null : formatMetric(run.loss),
+      run.lastEvaluation ? formatMetric(run.lastEvaluation.loss) : null,
+      run.tokensPerSecond === null ? null : formatCount(Math.round(run.tokensPerSecond)),
+      formatDuration(run.elapsedMs),
+    ]),
+  );
+}
+
+async function showRun(client: Client, run: Run, output: Output): Promise<void> {
+  const evaluations = await client.call('readEvaluations', { id: run.id });
+  output.document({ ...run, evaluations });
+  output.line(`${run.name} (${run.id}): ${run.state}, step ${run.step} of ${run.totalSteps ?? '?'}`);
+  output.line(`model ${run.modelName}, mix ${run.mixName}, method ${run.config.method}`);
+  output.line(`folder ${run.dir}`);
+  if (run.stepZeroDifference !== null)
+    output.line(`step-0 difference from the stored base: ${run.stepZeroDifference}`);
+  for (const evaluation of evaluations)
+    output.line(
+      `  step ${String(evaluation.step).padStart(6)}  held-out ${formatMetric(evaluation.loss)}  ` +
+        evaluation.bySource.map((s) => `${s.source} ${formatMetric(s.loss)}`).join('  '),
+    );
+  if (run.error) output.line(`ended: ${run.error.message}`);
+  if (run.crash) output.line(`engine: ${run.crash.line ?? run.crash.signal ?? run.crash.exitCode}; ${run.crash.advice}`);
+}
+
+function compareRuns(runs: Run[], output: Output): void {
+  const keys = [...new Set(runs.flatMap((run) => Object.keys(run.config)))] as (keyof Run['config'])[];
+  const differing = keys.filter((key) => new Set(runs.map((run) => JSON.stringify(run.config[key]))).size > 1);
+  output.document({ runs, differing });
+  const rows: [string, ...(string | null)[]][] = [
+    ['state', ...runs.map((run) => run.state)],
+    ['steps', ...runs.map((run) => String(run.step))],
+    ['held-out before', ...runs.map((run) => (run.firstEvaluation ? formatMetric(run.firstEvaluation.loss) : null))],
+    ['held-out after', ...runs.map((run) => (run.lastEvaluation ? formatMetric(run.lastEvaluation.loss) : null))],
+    ...differing.map((key): [string, ...(string | null)[]] => [key, ...runs.map((run) => JSON.stringify(run.config[key]) ?? null)]),
+  ];
+  output.table(['', ...runs.map((run) => run.name)], rows);
+}
+
+/** Every step, paged. */
+async function readAllSteps(client: Client, id: string): Promise<Step[]> {
+  const all: Step[] = [];
+  for (let fromStep = 0; ; fromStep = all.at(-1)!.step + 1) {
+    const page = await client.call('readSteps', { id, fromStep, limit: 2000 });
+    all.push(...page);
+    if (page.length < 2000) return all;
+  }
+}
+
+function toCsv(steps: Step[]): string {
+  const columns = ['step', 'epoch', 'loss', 'balanceLoss', 'balanceGradNorm', 'lr', 'gradNorm', 'tokens', 'targetTokens', 'stepMs', 'tokensPerSecond', 'memoryBytes'] as const;
+  const sources = [...new Set(steps.flatMap((step) => step.lossBySource.map((s) => s.source)))];
+  const quote = (cell: string) => (/[",\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
+  const lines = [[...columns, ...sources.map((source) => quote(`loss:${source}`))].join(',')];
+  for (const step of steps) {
+    const bySource = new Map(step.lossBySource.map((s) => [s.source, s.loss]));
+    lines.push(
+      [...columns.map((column) => step[column] ?? 'NaN'), ...sources.map((source) => (bySource.has(source) ? (bySource.get(source) ?? 'NaN') : ''))].join(','),
+    );
+  }
+  return `${lines.join('\n')}\n`;
+}

@@ -1,0 +1,31 @@
+import { resolve } from 'node:path';
+import * as z from 'zod';
+import { readJsonl } from '../jsonlFile.ts';
+import { required } from '../options.ts';
+import { resolveReference } from '../references.ts';
+import type { Verb } from '../Verb.ts';
+
+/** Texts per call: bounds one message, not the file. */
+const chunk = 1000;
+
+export const verb: Verb = {
+  summary: 'Token ids of texts: the text alone, no BOS, EOS or template.',
+  usage: 'tokenize --model M --jsonl F [--json]',
+  help: `--model M  a name in the library or a folder that holds at least tokenizer.json
+--jsonl F  lines {"text": …}; prints one line {"ids": […]} for each, in order`,
+  options: { model: { type: 'string' }, jsonl: { type: 'string' } },
+  async run({ options, output, cwd, connect }) {
+    const model = resolveReference(cwd, required(options, 'model'));
+    const rows = await readJsonl(resolve(cwd, required(options, 'jsonl')), z.object({ text: z.string() }));
+    const client = await connect();
+    for (let first = 0; first < rows.length; first += chunk) {
+      const texts = rows.slice(first, first + chunk).map((row) => row.text);
+      const { ids } = await client.call('tokenize', { model, texts });
+      for (const line of ids) {
+        output.document({ ids: line });
+        output.line(line.join(' '));
+      }
+    }
+    return 0;
+  },
+};
