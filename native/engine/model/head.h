@@ -25,8 +25,8 @@ int64_t head_chunk_rows(int64_t vocab_size);
 
 /// losses (M) f32: cross entropy of each target.
 void loss_forward(const Pass& pass, ConstPtr stream, const Targets& targets, float* losses);
-/// The same, and dstream (N, C) = gradient of scale * sum(losses) (rows without a target: 0); adds to the gradients of
-/// the head and the final norm where they train.
+/// The same, and dstream (N, C), zero on entry, = gradient of scale * sum(losses); adds to the gradients of the head and
+/// the final norm where they train.
 void loss_forward_backward(const Pass& pass, ConstPtr stream, const Targets& targets, float scale, float* losses,
                            Ptr dstream);
 

@@ -54,6 +54,8 @@ struct ModelConfig {
   int64_t kv_size() const { return num_kv_heads * head_dim; }
   /// Number of parameters of the dense model; a tied head counts once.
   int64_t parameter_count() const;
+  /// Length of the longest sequence: max_positions, stretched where yarn or dynamic scaling does.
+  int64_t max_sequence() const;
 };
 
 /// Reads `dir`/config.json.

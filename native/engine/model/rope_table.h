@@ -2,6 +2,8 @@
 // modeling_rope_utils; yarn: arXiv 2309.00071).
 #pragma once
 
+#include <vector>
+
 #include "engine/model/device_buffer.h"
 #include "engine/model/model_config.h"
 

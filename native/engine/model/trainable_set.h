@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "engine/model/base_model.h"
@@ -48,10 +49,13 @@ class TrainableSet {
   size_t value_bytes() const { return values_.bytes(); }
 
  private:
+  void copy_base(const Exec& exec, const BaseModel& base);
   Device device_;
+  ModelConfig config_;
   MethodOptions method_;
   DType dtype_;
   std::vector<Parameter> parameters_;
+  std::unordered_map<std::string, size_t> by_name_;
   DeviceBuffer values_;
   DeviceBuffer gradients_;
 };

@@ -1,0 +1,70 @@
+#include "engine/model/device_buffer.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+
+namespace caravan {
+
+namespace {
+
+constexpr size_t alignment = 64;
+constexpr size_t smallest_chunk = size_t{1} << 20;
+
+size_t round_up(size_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
+
+}  // namespace
+
+DeviceBuffer::DeviceBuffer(Device device, size_t bytes) : bytes_(bytes), device_(device) {
+  if (device != Device::cpu) throw EngineError("unsupported_device", "this build computes on the CPU alone");
+  if (bytes == 0) return;
+  // Anonymous pages are zero and cost nothing until they are touched; small buffers share the heap's pages instead.
+  void* memory = bytes >= smallest_chunk
+                     ? mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+                     : std::aligned_alloc(alignment, round_up(bytes));
+  if (memory == nullptr || memory == MAP_FAILED) {
+    bytes_ = 0;
+    throw EngineError("out_of_memory", "no memory for a buffer of " + std::to_string(bytes) +
+                                           " bytes; close other programs, or lower microBatchSize or seqLen");
+  }
+  data_ = static_cast<char*>(memory);
+  if (bytes < smallest_chunk) std::fill_n(data_, bytes, '\0');
+}
+
+DeviceBuffer::~DeviceBuffer() {
+  if (data_ == nullptr) return;
+  if (bytes_ >= smallest_chunk) {
+    munmap(data_, bytes_);
+  } else {
+    std::free(data_);
+  }
+}
+
+Arena::Arena(Device device, size_t bytes) : device_(device), measuring_(false) {
+  if (bytes > 0) chunks_.emplace_back(device, round_up(bytes));
+}
+
+size_t Arena::capacity() const {
+  size_t total = 0;
+  for (const DeviceBuffer& chunk : chunks_) total += chunk.bytes();
+  return total;
+}
+
+void* Arena::take_bytes(size_t bytes) {
+  bytes = round_up(std::max<size_t>(bytes, 1));
+  at_.total += bytes;
+  peak_ = std::max(peak_, at_.total);
+  if (measuring_) return nullptr;
+  while (at_.chunk < chunks_.size() && at_.used + bytes > chunks_[at_.chunk].bytes()) {
+    ++at_.chunk;
+    at_.used = 0;
+  }
+  if (at_.chunk == chunks_.size()) chunks_.emplace_back(device_, std::max(bytes, smallest_chunk));
+  void* memory = chunks_[at_.chunk].data() + at_.used;
+  at_.used += bytes;
+  return memory;
+}
+
+}  // namespace caravan
