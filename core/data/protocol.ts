@@ -1,7 +1,172 @@
+/** The protocol between a host and its data process. Both ends parse what they receive. */
+import * as z from 'zod';
 import type { Addon } from '../engine/AddonTypes.ts';
+import { contractErrorSchema } from '../shared/contract/errors.ts';
+import { recipeSchema } from '../shared/dataset/recipe.ts';
+import { columnMappingSchema, messageSchema, rejectReasons, sourceFormats } from '../shared/dataset/source.ts';
 
 /** What a request tells while it works. */
-export type Report = (progress: { done: number; total: number | null; unit: string; stage: string }) => void;
+export type Report = (progress: DataProgress) => void;
 
 /** Loads the addon at first use: imports need none. */
 export type AddonLoader = () => Addon;
+
+const counts = z.record(z.string(), z.number());
+const page = { after: z.number(), limit: z.number() };
+
+const templateTokensSchema = z.object({
+  bos: z.string().nullable(),
+  eos: z.string().nullable(),
+  specials: z.array(z.string()),
+  chatTemplate: z.string().nullable(),
+});
+
+const modelSummarySchema = z.object({
+  architecture: z.string(),
+  family: z.string(),
+  hiddenSize: z.number(),
+  intermediateSize: z.number(),
+  numLayers: z.number(),
+  numHeads: z.number(),
+  numKvHeads: z.number(),
+  headDim: z.number(),
+  vocabSize: z.number(),
+  maxPositions: z.number(),
+  tiedEmbeddings: z.boolean(),
+  parameters: z.object({
+    embedding: z.number(),
+    attention: z.number(),
+    mlp: z.number(),
+    norms: z.number(),
+    head: z.number(),
+    total: z.number(),
+  }),
+  storedDtypes: z.array(z.string()),
+  fileBytes: z.number(),
+});
+
+export const requests = {
+  importSource: {
+    params: z.object({
+      files: z.array(z.string()),
+      format: z.enum(sourceFormats),
+      mapping: columnMappingSchema.optional(),
+      outDir: z.string(),
+      memoryLimit: z.string(),
+    }),
+    result: z.object({
+      format: z.enum(sourceFormats),
+      notes: z.array(z.string()),
+      rowsIn: z.number(),
+      rows: z.number(),
+      rejected: z.number(),
+      rejectedByReason: counts,
+      labels: counts,
+      bytes: z.number(),
+      contentHash: z.string(),
+    }),
+  },
+  readSourceRows: {
+    params: z.object({ dir: z.string(), ...page }),
+    result: z.array(
+      z.object({ row: z.number(), label: z.string(), line: z.number(), hash: z.string(), messages: z.array(messageSchema) }),
+    ),
+  },
+  readRejects: {
+    params: z.object({ dir: z.string(), ...page }),
+    result: z.array(
+      z.object({
+        file: z.string(),
+        line: z.number(),
+        field: z.string().nullable(),
+        reason: z.enum(rejectReasons),
+        detail: z.string(),
+      }),
+    ),
+  },
+  buildMix: {
+    params: z.object({
+      recipe: recipeSchema,
+      sources: z.array(z.object({ dir: z.string(), contentHash: z.string() })),
+      tokenizer: z
+        .object({ path: z.string(), hash: z.string(), modelName: z.string(), tokens: templateTokensSchema })
+        .nullable(),
+      outDir: z.string(),
+      memoryLimit: z.string(),
+      threads: z.number(),
+    }),
+    result: z.object({
+      rows: z.number(),
+      validationRows: z.number(),
+      tokens: z.number().nullable(),
+      targetTokens: z.number().nullable(),
+      sources: z.array(
+        z.object({
+          name: z.string(),
+          rowsIn: z.number(),
+          rows: z.number(),
+          validationRows: z.number(),
+          tokens: z.number().nullable(),
+          targetTokens: z.number().nullable(),
+          rejectedByReason: counts,
+        }),
+      ),
+      contentHash: z.string(),
+    }),
+  },
+  readMixRows: {
+    params: z.object({ dir: z.string(), split: z.enum(['train', 'validation']), ...page }),
+    result: z.array(
+      z.object({
+        row: z.number(),
+        source: z.string(),
+        label: z.string(),
+        line: z.number(),
+        hash: z.string(),
+        messages: z.array(messageSchema),
+        tokens: z.number().nullable(),
+      }),
+    ),
+  },
+  /** Rows of a mix by their numbers, in the order asked. */
+  readMixRowsAt: {
+    params: z.object({ dir: z.string(), split: z.enum(['train', 'validation']), rows: z.array(z.number()) }),
+    result: z.array(
+      z.object({ row: z.number(), source: z.string(), messages: z.array(messageSchema), tokens: z.number().nullable() }),
+    ),
+  },
+  tokenize: {
+    params: z.object({ tokenizerPath: z.string(), texts: z.array(z.string()), threads: z.number() }),
+    result: z.object({ ids: z.array(z.array(z.number())) }),
+  },
+  inspectModel: { params: z.object({ dir: z.string() }), result: modelSummarySchema },
+  hashModel: { params: z.object({ dir: z.string() }), result: z.object({ identity: z.string() }) },
+  hashFile: { params: z.object({ path: z.string() }), result: z.object({ hash: z.string() }) },
+} as const;
+
+export type Requests = typeof requests;
+export type RequestName = keyof Requests;
+export type RequestParams<N extends RequestName> = z.infer<Requests[N]['params']>;
+export type RequestResult<N extends RequestName> = z.infer<Requests[N]['result']>;
+
+export const progressSchema = z.object({
+  done: z.number(),
+  total: z.number().nullable(),
+  unit: z.string(),
+  stage: z.string(),
+});
+export type DataProgress = z.infer<typeof progressSchema>;
+
+export const toDataSchema = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('request'), id: z.number(), name: z.string(), params: z.unknown() }),
+  z.object({ type: z.literal('cancel'), id: z.number() }),
+]);
+export type ToData = z.infer<typeof toDataSchema>;
+
+export const fromDataSchema = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('ready') }),
+  z.object({ type: z.literal('progress'), id: z.number(), progress: progressSchema }),
+  z.object({ type: z.literal('result'), id: z.number(), result: z.unknown() }),
+  z.object({ type: z.literal('error'), id: z.number(), error: contractErrorSchema }),
+]);
+export type FromData = z.infer<typeof fromDataSchema>;

@@ -1,0 +1,109 @@
+/**
+ * Entry of the data process: DuckDB, foreign files and the addon's CPU side, away from the host. It answers requests one
+ * after the other of the heavy kinds and ends with its host.
+ */
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import type { Addon, AddonTokenizer } from '../engine/AddonTypes.ts';
+import { CaravanError } from '../shared/contract/errors.ts';
+import { buildMix } from './buildMix.ts';
+import { importSource } from './importSource.ts';
+import { requests, toDataSchema, type FromData, type Report, type RequestName, type RequestParams, type RequestResult } from './protocol.ts';
+import { readMixRows, readMixRowsAt, readRejects, readSourceRows } from './readTables.ts';
+
+type Handler<N extends RequestName> = (params: RequestParams<N>, report: Report, cancelled: AbortSignal) => Promise<RequestResult<N>>;
+
+let addon: Addon | undefined;
+function loadAddon(): Addon {
+  const path = process.env['CARAVAN_ADDON'] ?? fileURLToPath(new URL('../../out/native/caravan.node', import.meta.url));
+  try {
+    return (addon ??= createRequire(import.meta.url)(path) as Addon);
+  } catch (error) {
+    throw new CaravanError('missing_dependency', `the native addon does not load: ${(error as Error).message}`, {
+      place: { file: path },
+      mend: 'Build it with: npm run build:native',
+    });
+  }
+}
+
+/** The tokenizer used last stays open: mixes and previews ask for the same one again. */
+let open: { path: string; tokenizer: AddonTokenizer } | undefined;
+async function openTokenizer(path: string): Promise<AddonTokenizer> {
+  if (open?.path === path) return open.tokenizer;
+  const tokenizer = await loadAddon().openTokenizer(path);
+  open?.tokenizer.dispose();
+  open = { path, tokenizer };
+  return tokenizer;
+}
+
+const handlers: { [N in RequestName]: Handler<N> } = {
+  importSource,
+  readSourceRows,
+  readRejects,
+  buildMix: (params, report, cancelled) => buildMix(params, loadAddon, report, cancelled),
+  readMixRows,
+  readMixRowsAt,
+  async tokenize({ tokenizerPath, texts, threads }) {
+    const tokenizer = await openTokenizer(tokenizerPath);
+    const { ids, offsets } = await tokenizer.encodeBatch(texts, { threads });
+    return { ids: texts.map((_, index) => Array.from(ids.subarray(offsets[index], offsets[index + 1]))) };
+  },
+  inspectModel: ({ dir }) => loadAddon().inspectModel(dir),
+  async hashModel({ dir }, report) {
+    const identity = await loadAddon().hashModel(dir, ({ done, total, unit }) => report({ done, total, unit, stage: 'hashing tensors' }));
+    return { identity };
+  },
+  async hashFile({ path }) {
+    return { hash: await loadAddon().hashFile(path) };
+  },
+};
+
+const running = new Map<number, AbortController>();
+
+/** Messages over parentPort in Electron's utility process, over process.send under Node. */
+function send(message: FromData): void {
+  process.send?.(message);
+}
+
+async function handle(id: number, name: string, raw: unknown): Promise<void> {
+  const abort = new AbortController();
+  running.set(id, abort);
+  try {
+    if (!Object.hasOwn(requests, name)) throw new CaravanError('internal', `unknown request ${name}`);
+    const request = name as RequestName;
+    const params = requests[request].params.parse(raw);
+    let last = 0;
+    const report: Report = (progress) => {
+      const now = Date.now();
+      if (now - last < 100 && progress.done !== progress.total) return;
+      last = now;
+      send({ type: 'progress', id, progress });
+    };
+    const result = await (handlers[request] as Handler<never>)(params as never, report, abort.signal);
+    send({ type: 'result', id, result });
+  } catch (error) {
+    send({ type: 'error', id, error: explain(error).toData() });
+  } finally {
+    running.delete(id);
+  }
+}
+
+/** A full disk is told from DuckDB's and Node's words. */
+function explain(error: unknown): CaravanError {
+  const known = CaravanError.from(error);
+  if (known.code !== 'internal') return known;
+  if ((error as NodeJS.ErrnoException).code === 'ENOSPC' || /No space left on device/i.test(known.message))
+    return new CaravanError('disk_full', 'the disk is full', { mend: 'Free some space; nothing half-written is kept.', cause: error });
+  if (/Out of Memory/i.test(known.message))
+    return new CaravanError('out_of_memory', known.message, { mend: 'Build a smaller mix, or give the data process more memory.', cause: error });
+  return known;
+}
+
+process.on('message', (raw) => {
+  const message = toDataSchema.safeParse(raw);
+  if (!message.success) return;
+  if (message.data.type === 'cancel') running.get(message.data.id)?.abort();
+  else void handle(message.data.id, message.data.name, message.data.params);
+});
+process.on('disconnect', () => process.exit(0));
+send({ type: 'ready' });
