@@ -1,10 +1,10 @@
 #include "engine/model/device_buffer.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <string>
+
+#include "engine/platform/memory.h"
 
 namespace caravan {
 
@@ -20,25 +20,24 @@ size_t round_up(size_t bytes) { return (bytes + alignment - 1) / alignment * ali
 DeviceBuffer::DeviceBuffer(Device device, size_t bytes) : bytes_(bytes), device_(device) {
   if (device != Device::cpu) throw EngineError("unsupported_device", "this build computes on the CPU alone");
   if (bytes == 0) return;
-  // Anonymous pages are zero and cost nothing until they are touched; small buffers share the heap's pages instead.
-  void* memory = bytes >= smallest_chunk
-                     ? mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
-                     : std::aligned_alloc(alignment, round_up(bytes));
-  if (memory == nullptr || memory == MAP_FAILED) {
+  // Small buffers share the heap's pages; large ones come as pages that nobody has touched.
+  void* memory = bytes >= smallest_chunk ? map_pages(bytes) : std::calloc(1, bytes + alignment);
+  if (memory == nullptr) {
     bytes_ = 0;
     throw EngineError("out_of_memory", "no memory for a buffer of " + std::to_string(bytes) +
                                            " bytes; close other programs, or lower microBatchSize or seqLen");
   }
-  data_ = static_cast<char*>(memory);
-  if (bytes < smallest_chunk) std::fill_n(data_, bytes, '\0');
+  memory_ = memory;
+  const uintptr_t address = reinterpret_cast<uintptr_t>(memory);
+  data_ = reinterpret_cast<char*>((address + alignment - 1) / alignment * alignment);
 }
 
 DeviceBuffer::~DeviceBuffer() {
-  if (data_ == nullptr) return;
+  if (memory_ == nullptr) return;
   if (bytes_ >= smallest_chunk) {
-    munmap(data_, bytes_);
+    unmap_pages(memory_, bytes_);
   } else {
-    std::free(data_);
+    std::free(memory_);
   }
 }
 

@@ -40,11 +40,13 @@ class DeviceBuffer {
 
  private:
   void swap(DeviceBuffer& other) noexcept {
+    std::swap(memory_, other.memory_);
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
     std::swap(device_, other.device_);
   }
-  char* data_ = nullptr;
+  void* memory_ = nullptr;  // as allocated
+  char* data_ = nullptr;    // aligned
   size_t bytes_ = 0;
   Device device_ = Device::cpu;
 };
