@@ -1,0 +1,109 @@
+import { codeFamilies } from './code/codeFamilies.ts';
+import { languageFamilies } from './general/languageFamilies.ts';
+import { listFamilies } from './general/listFamilies.ts';
+import { readingFamilies } from './general/readingFamilies.ts';
+import { mathFamilies } from './math/mathFamilies.ts';
+import { pickFamily } from './problem.ts';
+import type { FamilyEntry, Kind, Problem } from './problem.ts';
+import { Random, textHash } from './random.ts';
+
+export { checkAnswer } from './checkAnswer.ts';
+export type { Kind, Problem } from './problem.ts';
+
+/** One instruction row: a problem, with the system prompt it is asked under. */
+export interface Row extends Problem {
+  /** Only some `general` rows have one. */
+  system?: string;
+}
+
+/** Which side of the split a row is drawn from. */
+export type Split = 'train' | 'heldout';
+
+/** The families of each kind. */
+export const families: Readonly<Record<Kind, readonly FamilyEntry[]>> = {
+  general: [...listFamilies, ...readingFamilies, ...languageFamilies],
+  code: codeFamilies,
+  math: mathFamilies,
+};
+
+const kindStreams: Readonly<Record<Kind, number>> = { general: 1, code: 2, math: 3 };
+
+/** One row of this many belongs to the held-out side. */
+const heldoutShare = 16;
+
+/** Share of rows drawn in their harder form. */
+const hardShare = 0.5;
+
+const systemPrompts: readonly string[] = [
+  'You are an AI assistant. Think about the task and explain your answer.',
+  'You are a helpful assistant who explains every answer in whole sentences.',
+  'You are a patient teacher. Solve the task and say how you found the answer.',
+  'You help people with small tasks. Follow the instruction with care.',
+  'You are an AI assistant that follows instructions very well. Give the reason and then the answer.',
+  'You are a careful reader. Justify your answer before you give it.',
+  'Explain the answer so that a child of ten understands it.',
+];
+
+const terseSystemPrompts: readonly string[] = [
+  'You are an assistant of few words. Give only the answer, with no explanation.',
+  'Answer as briefly as you can. Do not explain.',
+];
+
+/**
+ * The side a problem belongs to, by the hash of what it is about (its group): the same problem in other words, or
+ * with another number unknown, is on the same side. So no draw of one side can hold a problem of the other.
+ */
+export function splitOf(problem: Problem): Split {
+  return textHash(`${problem.kind}\n${problem.group ?? problem.question}`) % heldoutShare === 0
+    ? 'heldout'
+    : 'train';
+}
+
+/** What two rows may not share within one drawn set: the whole prompt, blanks and case made equal. */
+export function contentKey(row: Row): string {
+  return `${row.system ?? ''}\n${row.question}`.toLowerCase().replace(/\s+/g, ' ');
+}
+
+/**
+ * The row at one position of an endless sequence; a pure function of its arguments.
+ * @param seed - an integer of at most 53 bits
+ * @param index - position from 0
+ */
+export function generateRow(kind: Kind, split: Split, seed: number, index: number): Row {
+  const random = new Random(seed, kindStreams[kind] * 2 + (split === 'train' ? 0 : 1), index);
+  for (;;) {
+    const family = pickFamily(random, families[kind]);
+    const problem = family.draw(random, random.chance(hardShare));
+    if (splitOf(problem) !== split) continue;
+    return kind === 'general' ? withSystemPrompt(random, problem) : problem;
+  }
+}
+
+/**
+ * `count` different rows of one kind and side.
+ * @throws RangeError where the families cannot give that many different rows
+ */
+export function generateRows(kind: Kind, split: Split, seed: number, count: number): Row[] {
+  const rows: Row[] = [];
+  const seen = new Set<string>();
+  for (let index = 0; rows.length < count; index++) {
+    if (index > count * 20 + 1000) {
+      throw new RangeError(
+        `the demo's ${kind} families gave only ${rows.length} different rows; ask for fewer than ${count}`,
+      );
+    }
+    const row = generateRow(kind, split, seed, index);
+    const key = contentKey(row);
+    if (seen.has(key)) continue;
+    seen.add(key);
+    rows.push(row);
+  }
+  return rows;
+}
+
+function withSystemPrompt(random: Random, problem: Problem): Row {
+  const roll = random.int(0, 99);
+  if (roll < 30) return problem;
+  if (roll < 88) return { ...problem, system: random.pick(systemPrompts) };
+  return { ...problem, system: random.pick(terseSystemPrompts), answer: problem.brief };
+}

@@ -1,0 +1,130 @@
+import { families, splitOf } from './generate.ts';
+import { arithmeticDocument } from './pretrain/arithmeticDocuments.ts';
+import { codeDocument } from './pretrain/codeDocuments.ts';
+import { factDocument, narrativeDocument } from './pretrain/worldDocuments.ts';
+import type { FamilyEntry, Kind, Problem } from './problem.ts';
+import { pickFamily } from './problem.ts';
+import { Random } from './random.ts';
+import { people } from './world.ts';
+
+/**
+ * The text that the demo's base model is pre-trained on. It teaches the skills of the instruction rows in other
+ * formats (question and answer, textbook, dialogue, program files, tables, stories) and with terse answers, so that
+ * the base knows them, while the style of the rows, their harder items and some families are left to fine-tuning.
+ */
+
+/** Shares of the formats, in percent of the documents. */
+const formats: readonly (readonly [number, (random: Random) => string])[] = [
+  [20, questionsAndAnswers],
+  [14, textbook],
+  [7, dialogue],
+  [13, codeDocument],
+  [14, arithmeticDocument],
+  [7, factDocument],
+  [11, narrativeDocument],
+  [14, templateDocument],
+];
+
+/** Streams 1 to 8 of a seed belong to the instruction rows. */
+const pretrainStream = 100;
+
+/** Share of problems drawn in their harder form. */
+const hardShare = 0.25;
+
+/**
+ * The pre-training document at one position of an endless sequence: a pure function of its arguments, so that a shard
+ * of any size can be written by anyone, in any order. No document asks a question of the held-out rows.
+ *
+ * @param seed - an integer of at most 53 bits
+ * @param index - position from 0
+ */
+export function pretrainDocument(seed: number, index: number): string {
+  const random = new Random(seed, pretrainStream, index);
+  let left = random.int(0, 99);
+  for (const [share, render] of formats) {
+    left -= share;
+    if (left < 0) return render(random);
+  }
+  throw new RangeError('the shares of the formats do not add up to 100');
+}
+
+const knownFamilies: Readonly<Record<Kind, readonly FamilyEntry[]>> = {
+  general: families.general.filter((family) => family.inPretraining),
+  code: families.code.filter((family) => family.inPretraining),
+  math: families.math.filter((family) => family.inPretraining),
+};
+
+function drawKind(random: Random): Kind {
+  const roll = random.int(0, 99);
+  return roll < 44 ? 'general' : roll < 68 ? 'code' : 'math';
+}
+
+function drawProblem(random: Random, kind = drawKind(random)): Problem {
+  for (;;) {
+    const problem = pickFamily(random, knownFamilies[kind]).draw(random, random.chance(hardShare));
+    if (splitOf(problem) === 'train' && problem.type !== 'GSM_FOBAR' && problem.type !== 'GSM_SV')
+      return problem;
+  }
+}
+
+const questionMarks: readonly (readonly [string, string])[] = [
+  ['Q: ', 'A: '],
+  ['Q: ', 'A: '],
+  ['Question: ', 'Answer: '],
+  ['Task: ', 'Result: '],
+  ['> ', ''],
+];
+
+function questionsAndAnswers(random: Random): string {
+  const [ask, reply] = random.pick(questionMarks);
+  const kind = random.chance(0.5) ? drawKind(random) : undefined;
+  const blocks: string[] = [];
+  for (let i = kind === 'code' ? random.int(1, 3) : random.int(2, 5); i > 0; i--) {
+    const problem = drawProblem(random, kind);
+    blocks.push(`${ask}${problem.question}\n${reply}${problem.brief}`);
+  }
+  return blocks.join('\n\n');
+}
+
+/** Equations of a worked answer, in the order in which they stand there. */
+function equationsOf(problem: Problem): string[] {
+  return problem.answer.match(/\d+ [-+*/] \d+ = \d+/g) ?? [];
+}
+
+function textbook(random: Random): string {
+  const word = random.pick(['Exercise', 'Example', 'Problem']);
+  const first = random.int(1, 40);
+  const blocks: string[] = [];
+  for (let i = 0, count = random.int(1, 3); i < count; i++) {
+    const problem = drawProblem(random, random.chance(0.6) ? 'math' : undefined);
+    const work = problem.kind === 'math' ? equationsOf(problem) : [];
+    const solution = work.length > 0 ? `${work.join('; ')}. Result: ${problem.brief}` : problem.brief;
+    blocks.push(`${word} ${first + i}. ${problem.question}\nSolution: ${solution}`);
+  }
+  return blocks.join('\n\n');
+}
+
+function dialogue(random: Random): string {
+  const [asker, knower] = random.sample(people, 2) as [(typeof people)[0], (typeof people)[0]];
+  const blocks: string[] = [];
+  for (let i = random.int(1, 3); i > 0; i--) {
+    const problem = drawProblem(random, random.chance(0.7) ? 'general' : 'math');
+    blocks.push(`${asker.name}: ${problem.question}\n${knower.name}: ${problem.brief}`);
+  }
+  const thanks = random.chance(0.5)
+    ? `\n${asker.name}: ${random.pick(['Thank you!', 'Thanks.', 'I see.', 'Good.'])}`
+    : '';
+  return blocks.join('\n') + thanks;
+}
+
+const plainSystemPrompts = ['Answer the question.', 'You are an assistant.', 'Be short.', 'Give the answer.'];
+
+/** One turn in the Camelidae template with a terse answer; the caller ends every document with the end-of-text token. */
+function templateDocument(random: Random): string {
+  const problem = drawProblem(random);
+  const system =
+    problem.kind === 'general' && random.chance(0.3)
+      ? `### System:\n${random.pick(plainSystemPrompts)}\n`
+      : '';
+  return `${system}### Human:\n${problem.question}\n### Assistant:\n${problem.brief}`;
+}
