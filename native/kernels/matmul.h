@@ -1,6 +1,11 @@
 // Matrix products. Every sum over the contracted dimension is in fp32 and its order depends on the shapes alone, so a
 // result does not depend on the thread count, and a row's result does not depend on how many other rows there are
-// (packing, micro-batch and decode-with-others leave a token's bits alone) as far as the header of each says.
+// (packing and micro-batch leave a token's bits alone) as far as the header of each says.
+//
+// The CPU has two orders. A call with more than 8 rows, and every backward product, sums k = 0, 1, 2 ... in one chain
+// of fused multiply-adds. A forward call with at most 8 rows (decoding; for the grouped form: 8 rows over all groups)
+// reads each weight once and sums in vector lanes. Within each, a row's bits are the same for any N; between the two
+// they differ by the rounding of fp32 sums.
 #pragma once
 
 #include "kernels/exec.h"
@@ -21,7 +26,7 @@ struct Weight {
 
 /// y (N, O) = scale * x (N, C) W^T, W (O, C); adds to y when `accumulate`. `bias` (O, f32) may be null.
 /// NF4 is dequantised into fp32 while packing, rounded to x's dtype first (bf16 activations multiply bf16 weights).
-/// When x is bf16, dense f32 weights are rounded to bf16 likewise. Row results do not depend on N.
+/// When x is bf16, dense f32 weights are rounded to bf16 likewise. Row results do not depend on N (but see above).
 void linear_forward(const Exec& exec, Ptr y, ConstPtr x, const Weight& w, const float* bias, int64_t n, float scale,
                     bool accumulate);
 
