@@ -61,7 +61,11 @@ if (runningMajor >= REQUIRED_MAJOR) {
   const node = pinnedNode();
   if (node === undefined || process.env.CARAVAN_REEXECUTED) {
     process.stderr.write(
-      'caravan needs Node ' + REQUIRED_MAJOR + ' and runs on ' + process.versions.node + ': run `npm install` in ' +
+      'caravan needs Node ' +
+        REQUIRED_MAJOR +
+        ' and runs on ' +
+        process.versions.node +
+        ': run `npm install` in ' +
         dirname(dirname(fileURLToPath(import.meta.url))) +
         ', which brings Node 24 along, or install Node 24 or newer from https://nodejs.org.\n',
     );

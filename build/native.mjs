@@ -20,19 +20,26 @@ export function missingTools() {
   if (compiler === undefined) {
     missing.push('g++, the C++ compiler (11 or newer): apt-get install -y g++');
   } else {
-    const version = spawnSync(compiler, ['-dumpfullversion', '-dumpversion'], { encoding: 'utf8' }).stdout ?? '';
+    const version =
+      spawnSync(compiler, ['-dumpfullversion', '-dumpversion'], { encoding: 'utf8' }).stdout ?? '';
     if (/g\+\+/.test(compiler) && !compiler.includes('clang') && Number.parseInt(version, 10) < MIN_GXX) {
-      missing.push(`g++ ${MIN_GXX} or newer (${compiler} is ${version.trim()}): apt-get install -y g++-${MIN_GXX}, then CXX=g++-${MIN_GXX}`);
+      missing.push(
+        `g++ ${MIN_GXX} or newer (${compiler} is ${version.trim()}): apt-get install -y g++-${MIN_GXX}, then CXX=g++-${MIN_GXX}`,
+      );
     }
   }
   const cmake = findProgram('cmake');
   if (cmake === undefined) {
     missing.push(`cmake (${MIN_CMAKE.join('.')} or newer): apt-get install -y cmake`);
   } else {
-    const version = /version (\d+)\.(\d+)/.exec(spawnSync(cmake, ['--version'], { encoding: 'utf8' }).stdout ?? '');
+    const version = /version (\d+)\.(\d+)/.exec(
+      spawnSync(cmake, ['--version'], { encoding: 'utf8' }).stdout ?? '',
+    );
     const [major, minor] = version ? [Number(version[1]), Number(version[2])] : [0, 0];
     if (major < MIN_CMAKE[0] || (major === MIN_CMAKE[0] && minor < MIN_CMAKE[1])) {
-      missing.push(`cmake ${MIN_CMAKE.join('.')} or newer (${cmake} is ${major}.${minor}): apt-get install -y cmake`);
+      missing.push(
+        `cmake ${MIN_CMAKE.join('.')} or newer (${cmake} is ${major}.${minor}): apt-get install -y cmake`,
+      );
     }
   }
   if (process.platform !== 'win32' && findProgram('make', 'gmake', 'ninja') === undefined) {
@@ -58,10 +65,14 @@ export async function buildNative(options = {}) {
     // A sanitized addon would need Node itself to be sanitized: there the tests alone are built.
     ...(options.sanitize ? [] : nodeHeaders()),
   ];
-  const configured = await run('cmake', ['-S', join(root, 'native'), '-B', folder, ...settings], { quiet: true });
+  const configured = await run('cmake', ['-S', join(root, 'native'), '-B', folder, ...settings], {
+    quiet: true,
+  });
   if (configured.code !== 0) return { ...configured, folder };
   const targets = options.tests || options.bench || options.sanitize ? [] : ['--target', 'caravan_addon'];
-  const built = await run('cmake', ['--build', folder, '--parallel', String(jobs), ...targets], { quiet: options.quiet });
+  const built = await run('cmake', ['--build', folder, '--parallel', String(jobs), ...targets], {
+    quiet: options.quiet,
+  });
   return { ...built, folder };
 }
 

@@ -8,8 +8,12 @@ export async function buildRenderer({ force = false } = {}) {
   const page = join(out, 'renderer/index.html');
   if (!force && existsSync(page) && statSync(page).mtimeMs > newestSource()) return 0;
   const started = Date.now();
-  const { code, output } = await runCommand('vite', ['build', '--config', 'build/vite.config.ts'], { quiet: true });
-  process.stderr.write(code === 0 ? `Workbench page built (${formatSeconds(Date.now() - started)}).\n` : output);
+  const { code, output } = await runCommand('vite', ['build', '--config', 'build/vite.config.ts'], {
+    quiet: true,
+  });
+  process.stderr.write(
+    code === 0 ? `Workbench page built (${formatSeconds(Date.now() - started)}).\n` : output,
+  );
   return code;
 }
 

@@ -67,13 +67,19 @@ export function findProgram(...names) {
 
 /** @returns {string[]} the files of the checkout that Git tracks or would track, relative to the root, that still exist */
 export function projectFiles(...patterns) {
-  const listed = spawnSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard', '--', ...patterns], {
-    cwd: root,
-    encoding: 'utf8',
-    maxBuffer: 1 << 28,
-  });
+  const listed = spawnSync(
+    'git',
+    ['ls-files', '-z', '--cached', '--others', '--exclude-standard', '--', ...patterns],
+    {
+      cwd: root,
+      encoding: 'utf8',
+      maxBuffer: 1 << 28,
+    },
+  );
   if (listed.status !== 0) throw new Error(`git ls-files: ${listed.stderr || listed.error?.message}`);
-  return [...new Set(listed.stdout.split('\0'))].filter((file) => file !== '' && existsSync(join(root, file))).sort();
+  return [...new Set(listed.stdout.split('\0'))]
+    .filter((file) => file !== '' && existsSync(join(root, file)))
+    .sort();
 }
 
 /** "0.8 s", "74 s", "3 min 05 s" */

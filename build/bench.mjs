@@ -1,0 +1,22 @@
+// `npm run bench [-- NAME ARGS...]`: builds native/bench and runs one of its programs, or lists them.
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { buildNative } from './native.mjs';
+import { run } from './tools.mjs';
+
+const { code, folder } = await buildNative({ bench: true });
+if (code !== 0) process.exit(1);
+const programs = readdirSync(join(folder, 'bench')).filter((name) => /_bench(\.exe)?$/.test(name));
+const [wanted, ...args] = process.argv.slice(2);
+if (wanted === undefined) {
+  process.stdout.write(
+    `npm run bench -- NAME; the names are: ${programs.map((name) => name.replace(/_bench.*/, '')).join(', ')}\n`,
+  );
+} else {
+  const program = programs.find((name) => name.replace(/_bench.*/, '') === wanted);
+  if (program === undefined) {
+    process.stderr.write(`There is no benchmark ${wanted}: run npm run bench for the names\n`);
+    process.exit(2);
+  }
+  process.exitCode = (await run(join(folder, 'bench', program), args)).code;
+}

@@ -1,0 +1,186 @@
+// `npm test`: every tier in one go, each part timed, what is missing named and counted, one closing line.
+//   npm test -- --only=lint,unit    some parts alone
+//   npm run test:long               the long tier instead: sanitizers and tests/*.long.ts
+//   CARAVAN_REQUIRE=browser,data    a skip for lack of these is a failure
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { buildNative, missingTools } from './native.mjs';
+import { buildRenderer } from './renderer.mjs';
+import { formatSeconds, jobs, out, root, run, runCommand } from './tools.mjs';
+
+const results = join(out, 'test');
+const skipList = join(results, 'skipped.jsonl');
+const required = (process.env.CARAVAN_REQUIRE ?? '').split(',').filter((name) => name !== '');
+const nativeSkipLines = [];
+
+/** @typedef {{ passed: number, failed: number, skipped: number }} Tally */
+
+/** @type {Record<string, () => Promise<Tally>>} */
+const everyday = {
+  lint: () => script('lint'),
+  types: () => script('typecheck'),
+  build: async () => {
+    const { code } = await buildNative({ tests: true });
+    return one(code === 0);
+  },
+  ctest: () => ctest('native'),
+  page: page,
+  unit: () => vitest('unit'),
+  native: () => vitest('native'),
+  e2e: () => vitest('e2e'),
+};
+
+/** @type {Record<string, () => Promise<Tally>>} */
+const long = {
+  address: () => sanitized('address'),
+  undefined: () => sanitized('undefined'),
+  thread: () => sanitized('thread'),
+  long: () => vitest('long'),
+};
+
+const started = Date.now();
+rmSync(results, { recursive: true, force: true });
+mkdirSync(results, { recursive: true });
+const missing = missingTools();
+if (missing.length > 0) {
+  process.stderr.write(`The native tests cannot be built. Missing:\n  ${missing.join('\n  ')}\n`);
+  process.exit(3);
+}
+
+const parts = process.argv.includes('--long') ? long : everyday;
+const only = process.argv
+  .find((flag) => flag.startsWith('--only='))
+  ?.slice('--only='.length)
+  .split(',');
+const unknown = (only ?? []).filter((name) => !(name in parts));
+if (unknown.length > 0) {
+  process.stderr.write(
+    `--only names ${unknown.join(', ')}; the parts are ${Object.keys(parts).join(', ')}\n`,
+  );
+  process.exit(2);
+}
+
+/** @type {[name: string, tally: Tally, milliseconds: number][]} */
+const done = [];
+for (const [name, part] of Object.entries(parts)) {
+  if (only !== undefined && !only.includes(name)) continue;
+  process.stdout.write(`\n=== ${name}\n`);
+  const begun = Date.now();
+  done.push([name, await part(), Date.now() - begun]);
+}
+summarise();
+
+/** @param {string} name one of build/*.mjs, which counts as one test */
+async function script(name) {
+  const { code } = await run(process.execPath, [join(root, 'build', `${name}.mjs`)]);
+  return one(code === 0);
+}
+
+function one(passed) {
+  return { passed: passed ? 1 : 0, failed: passed ? 0 : 1, skipped: 0 };
+}
+
+async function page() {
+  if (!existsSync(join(root, 'renderer/index.html'))) return { passed: 0, failed: 0, skipped: 0 };
+  return one((await buildRenderer()) === 0);
+}
+
+/** @param {string} folder a build folder under out/ */
+async function ctest(folder, env = {}) {
+  const report = join(results, `ctest-${folder}.xml`);
+  const { code } = await run(
+    'ctest',
+    [
+      '--test-dir',
+      join(out, folder),
+      '--output-on-failure',
+      '--no-tests=ignore',
+      '-j',
+      String(jobs),
+      '--output-junit',
+      report,
+    ],
+    { env: { CARAVAN_SKIP_LIST: skipList, ...env } },
+  );
+  if (!existsSync(report)) return one(code === 0);
+  const text = readFileSync(report, 'utf8');
+  const count = (name) => Number(new RegExp(`<testsuite[^>]*\\b${name}="(\\d+)"`).exec(text)?.[1] ?? 0);
+  const failed = count('failures');
+  const skipped = count('skipped') + count('disabled');
+  const partly = nativeSkips(text);
+  return {
+    passed: count('tests') - failed - skipped,
+    failed: failed || (code === 0 ? 0 : 1),
+    skipped: skipped + partly,
+  };
+}
+
+/** A native test says what it left out on a line `SKIPPED <what>: <line that mends it>`. */
+function nativeSkips(report) {
+  const lines = new Set(
+    report.match(/^\s*(?:\[[^\]]*\]\s*)?SKIPPED (?!ALL ).*$/gm)?.map((line) => line.trim()) ?? [],
+  );
+  for (const line of lines) nativeSkipLines.push(line.replace(/^.*?SKIPPED /, ''));
+  return lines.size;
+}
+
+/** @param {string} project one of vitest.config.ts */
+async function vitest(project) {
+  const report = join(results, `vitest-${project}.json`);
+  const { code } = await runCommand(
+    'vitest',
+    [
+      'run',
+      `--project=${project}`,
+      '--passWithNoTests',
+      '--reporter=dot',
+      '--reporter=json',
+      `--outputFile.json=${report}`,
+    ],
+    { env: { CARAVAN_SKIP_LIST: skipList, FORCE_COLOR: process.stdout.isTTY ? '1' : undefined } },
+  );
+  if (!existsSync(report)) return one(code === 0);
+  const tally = JSON.parse(readFileSync(report, 'utf8'));
+  // A file that could not be loaded fails as a suite without one failed test.
+  const failed = tally.numFailedTests || (code === 0 && tally.numFailedTestSuites === 0 ? 0 : 1);
+  return { passed: tally.numPassedTests, failed, skipped: tally.numPendingTests + (tally.numTodoTests ?? 0) };
+}
+
+/** Every native test, instrumented. */
+async function sanitized(kind) {
+  const { code } = await buildNative({ sanitize: kind, quiet: false });
+  return code === 0 ? ctest(`native-${kind}`) : one(false);
+}
+
+function summarise() {
+  const total = { passed: 0, failed: 0, skipped: 0 };
+  process.stdout.write('\n');
+  for (const [name, tally, milliseconds] of done) {
+    for (const key of Object.keys(total)) total[key] += tally[key];
+    const counts = Object.entries(tally).filter(([, count]) => count > 0);
+    const words = counts.map(([key, count]) => `${count} ${key}`).join(', ') || 'nothing to do';
+    process.stdout.write(`${name.padEnd(10)} ${formatSeconds(milliseconds).padStart(11)}   ${words}\n`);
+  }
+  for (const { what, mend, count } of skips())
+    process.stdout.write(`SKIPPED ${what}: ${mend}${count > 1 ? ` (${count} files)` : ''}\n`);
+  for (const line of nativeSkipLines) process.stdout.write(`SKIPPED ${line}\n`);
+  const refused = required.includes('data')
+    ? nativeSkipLines.filter((line) => line.includes('CARAVAN_TEST_DATA'))
+    : [];
+  if (refused.length > 0) {
+    process.stdout.write('CARAVAN_REQUIRE names data: the native skips above count as failures\n');
+    total.failed += refused.length;
+    total.skipped -= refused.length;
+  }
+  process.stdout.write(`in ${formatSeconds(Date.now() - started)}\n`);
+  process.stdout.write(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped\n`);
+  process.exitCode = total.failed > 0 ? 1 : 0;
+}
+
+/** What tests/support/skip.ts recorded, each line once with how often it was met. */
+function skips() {
+  const counted = new Map();
+  const lines = existsSync(skipList) ? readFileSync(skipList, 'utf8').split('\n') : [];
+  for (const line of lines.filter((text) => text !== '')) counted.set(line, (counted.get(line) ?? 0) + 1);
+  return [...counted].map(([line, count]) => ({ ...JSON.parse(line), count }));
+}
