@@ -24,8 +24,7 @@ int64_t projection_rows(const ModelConfig& config, Proj proj);  // out features
 int64_t projection_cols(const ModelConfig& config, Proj proj);  // in features
 bool projection_has_bias(const ModelConfig& config, Proj proj);
 
-/// How projections are kept. Embedding and head are kept in f32 or bf16 (bf16 with an nf4 base unless the file holds
-/// f32 and `compute` asks for it), norms and biases always in f32.
+/// How projections are kept. Embedding and head are dense beside an nf4 base; norms and biases are always f32.
 enum class BaseDType : uint8_t { f32, bf16, nf4 };
 const char* base_dtype_name(BaseDType dtype);
 BaseDType parse_base_dtype(const std::string& name);
