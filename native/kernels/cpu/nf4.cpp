@@ -1,0 +1,176 @@
+#include "kernels/nf4.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels/cpu/element.h"
+
+namespace caravan {
+
+// bitsandbytes' own constants: regenerating them from the normal distribution differs in the eighth digit.
+const std::array<float, 16> nf4_code{
+    -1.0f,
+    -0.6961928009986877f,
+    -0.5250730514526367f,
+    -0.39491748809814453f,
+    -0.28444138169288635f,
+    -0.18477343022823334f,
+    -0.09105003625154495f,
+    0.0f,
+    0.07958029955625534f,
+    0.16093020141124725f,
+    0.24611230194568634f,
+    0.33791524171829224f,
+    0.44070982933044434f,
+    0.5626170039176941f,
+    0.7229568362236023f,
+    1.0f,
+};
+
+namespace {
+
+/// Midpoints of neighbouring codes in fp32. A value belongs to the upper code only when it is strictly greater.
+std::array<float, 15> make_thresholds() {
+  std::array<float, 15> result{};
+  for (size_t i = 0; i < result.size(); ++i)
+    result[i] = static_cast<float>((static_cast<double>(nf4_code[i]) + static_cast<double>(nf4_code[i + 1])) / 2.0);
+  return result;
+}
+const std::array<float, 15> thresholds = make_thresholds();
+
+/// One point of torch.linspace(0.1, 1, points) in fp32: counted from the nearer end.
+float linspace(int index, int points) {
+  const float step = (1.0f - 0.1f) / static_cast<float>(points - 1);
+  return index < points / 2 ? 0.1f + step * static_cast<float>(index)
+                            : 1.0f - step * static_cast<float>(points - 1 - index);
+}
+
+/// bitsandbytes' create_dynamic_map(signed, max_exponent_bits = 7, total_bits = 8).
+std::array<float, 256> make_dynamic_code(bool is_signed) {
+  std::array<float, 256> result{};
+  size_t n = 0;
+  for (int exponent = 0; exponent < 7; ++exponent) {
+    const int items = is_signed ? 1 << exponent : 2 << exponent;
+    const auto scale = static_cast<float>(std::pow(10.0, exponent - 6));
+    for (int i = 0; i < items; ++i) {
+      const float mean = (linspace(i, items + 1) + linspace(i + 1, items + 1)) / 2.0f;
+      result[n++] = scale * mean;
+      if (is_signed) result[n++] = -scale * mean;
+    }
+  }
+  result[n++] = 0.0f;
+  result[n++] = 1.0f;
+  std::sort(result.begin(), result.end());
+  return result;
+}
+
+uint8_t nf4_nibble(float x) {
+  // NaN (0 * infinity in an all-zero block) is greater than nothing: code 0, as on CUDA.
+  uint8_t code = 0;
+  for (const float threshold : thresholds) code += x > threshold ? 1 : 0;
+  return code;
+}
+
+}  // namespace
+
+const std::array<float, 256> dynamic_code_signed = make_dynamic_code(true);
+const std::array<float, 256> dynamic_code_unsigned = make_dynamic_code(false);
+
+uint8_t quantize_dynamic(const std::array<float, 256>& code, float value) {
+  int pivot = 127, upper = 255, lower = 0;
+  for (int step = 64; step > 0; step >>= 1) {
+    if (value > code[static_cast<size_t>(pivot)]) {
+      lower = pivot;
+      pivot += step;
+    } else {
+      upper = pivot;
+      pivot -= step;
+    }
+  }
+  const float at = code[static_cast<size_t>(pivot)];
+  if (value > at) return static_cast<uint8_t>(value > (code[static_cast<size_t>(upper)] + at) * 0.5f ? upper : pivot);
+  return static_cast<uint8_t>(value < (code[static_cast<size_t>(lower)] + at) * 0.5f ? lower : pivot);
+}
+
+Nf4View Nf4Storage::view() const {
+  Nf4View result;
+  result.packed = packed.data();
+  result.absmax = absmax.empty() ? nullptr : absmax.data();
+  result.absmax_u8 = absmax_u8.empty() ? nullptr : absmax_u8.data();
+  result.absmax2 = absmax2.empty() ? nullptr : absmax2.data();
+  result.offset = offset;
+  result.rows = rows;
+  result.cols = cols;
+  return result;
+}
+
+size_t Nf4Storage::bytes() const {
+  return packed.size() + absmax.size() * sizeof(float) + absmax_u8.size() + absmax2.size() * sizeof(float);
+}
+
+Nf4Storage nf4_quantize(const Exec& exec, ConstPtr weight, int64_t rows, int64_t cols, bool double_quant,
+                        int64_t blocksize) {
+  const int64_t count = rows * cols;
+  const int64_t blocks = (count + blocksize - 1) / blocksize;
+  Nf4Storage result;
+  result.rows = rows;
+  result.cols = cols;
+  result.packed.assign(static_cast<size_t>((count + 1) / 2), 0);
+  result.absmax.resize(static_cast<size_t>(blocks));
+  parallel_for(exec, blocks, 64, [&](int64_t first, int64_t last) {
+    for (int64_t block = first; block < last; ++block) {
+      const int64_t begin = block * blocksize, end = std::min(count, begin + blocksize);
+      float absmax = 0.0f;
+      for (int64_t i = begin; i < end; ++i) absmax = std::max(absmax, std::fabs(cpu::load_element(weight, i)));
+      result.absmax[static_cast<size_t>(block)] = absmax;
+      const float inverse = 1.0f / absmax;
+      // Blocks begin at even elements (every block size is even), so a byte belongs to one block.
+      for (int64_t i = begin; i < end; i += 2) {
+        const uint8_t high = nf4_nibble(cpu::load_element(weight, i) * inverse);
+        // The padding after an odd count is a zero.
+        const uint8_t low = i + 1 < end ? nf4_nibble(cpu::load_element(weight, i + 1) * inverse) : nf4_nibble(0.0f);
+        result.packed[static_cast<size_t>(i / 2)] = static_cast<uint8_t>(high << 4 | low);
+      }
+    }
+  });
+  if (!double_quant) return result;
+  double sum = 0.0;
+  for (const float absmax : result.absmax) sum += absmax;
+  result.offset = blocks == 0 ? 0.0f : static_cast<float>(sum / static_cast<double>(blocks));
+  result.absmax_u8.resize(static_cast<size_t>(blocks));
+  for (int64_t begin = 0; begin < blocks; begin += nf4_nested_block) {
+    const int64_t end = std::min(blocks, begin + nf4_nested_block);
+    float largest = 0.0f;
+    for (int64_t b = begin; b < end; ++b)
+      largest = std::max(largest, std::fabs(result.absmax[static_cast<size_t>(b)] - result.offset));
+    result.absmax2.push_back(largest);
+    const float inverse = 1.0f / largest;
+    for (int64_t b = begin; b < end; ++b)
+      result.absmax_u8[static_cast<size_t>(b)] =
+          quantize_dynamic(dynamic_code_signed, (result.absmax[static_cast<size_t>(b)] - result.offset) * inverse);
+  }
+  result.absmax.clear();
+  return result;
+}
+
+namespace cpu {
+
+void nf4_dequantize(const Exec& exec, Ptr out, const Nf4View& weight) {
+  const int64_t count = weight.rows * weight.cols;
+  parallel_for(exec, weight.blocks(), 64, [&](int64_t first, int64_t last) {
+    for (int64_t block = first; block < last; ++block) {
+      const float absmax = weight.absmax ? weight.absmax[block]
+                                         : dynamic_code_signed[weight.absmax_u8[block]] *
+                                                   weight.absmax2[block / nf4_nested_block] +
+                                               weight.offset;
+      for (int64_t i = block * nf4_block; i < std::min(count, (block + 1) * nf4_block); ++i) {
+        const uint8_t byte = weight.packed[i / 2];
+        store_element(out, i, nf4_code[i % 2 == 0 ? byte >> 4 : byte & 15] * absmax);
+      }
+    }
+  });
+}
+
+}  // namespace cpu
+}  // namespace caravan
