@@ -1,5 +1,6 @@
 #include "engine/data/row_order.h"
 
+#include <cstddef>
 #include <numeric>
 #include <utility>
 
