@@ -2,12 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
-#include <memory>
-#include <new>
 #include <vector>
 
 #include "kernels/cpu/cpu_isa.h"
-#include "kernels/cpu/thread_pool.h"
+#include "kernels/cpu/tasks.h"
 
 namespace caravan::cpu {
 
@@ -54,21 +52,6 @@ Tiling tiling_for(const Gemm& g, int64_t wanted_tiles) {
   return t;
 }
 
-/// Working memory of the calling thread, kept between calls.
-float* thread_scratch(int64_t floats) {
-  struct Free {
-    void operator()(float* p) const { ::operator delete[](p, std::align_val_t{64}); }
-  };
-  thread_local std::unique_ptr<float[], Free> memory;
-  thread_local int64_t capacity = 0;
-  if (floats > capacity) {
-    memory.reset();
-    memory.reset(static_cast<float*>(::operator new[](static_cast<size_t>(floats) * 4, std::align_val_t{64})));
-    capacity = floats;
-  }
-  return memory.get();
-}
-
 /// Few rows over all products, not in each, so that in training the path hangs on the batch and not on the routing.
 bool are_skinny(const Gemm* products, int64_t count) {
   int64_t rows = 0;
@@ -77,11 +60,6 @@ bool are_skinny(const Gemm* products, int64_t count) {
     rows += products[p].m;
   }
   return rows <= skinny_rows;
-}
-
-void run_tasks(const Exec& exec, int64_t tasks, const std::function<void(int64_t)>& task) {
-  if (exec.pool != nullptr) return exec.pool->run(tasks, task);
-  for (int64_t i = 0; i < tasks; ++i) task(i);
 }
 
 /// All products of at most skinny_rows rows: columns are cut into equal runs.
@@ -120,7 +98,7 @@ void run_skinny(const Exec& exec, const Gemm* products, int64_t count) {
   run_tasks(exec, static_cast<int64_t>(runs.size()), [&](int64_t i) {
     const Run& run = runs[static_cast<size_t>(i)];
     kernels.skinny_columns(products[run.product], prepared[static_cast<size_t>(run.product)], run.j0, run.j1,
-                           thread_scratch(skinny_scratch_floats(longest)));
+                           scratch(Scratch::task, skinny_scratch_floats(longest)));
   });
 }
 
@@ -144,7 +122,7 @@ void run_tiled(const Exec& exec, const Gemm* products, int64_t count) {
     const int64_t i0 = (i - t.first) / t.across * t.rows;
     const int64_t j0 = (i - t.first) % t.across * t.columns;
     kernels.tile(g, i0, std::min(g.m, i0 + t.rows), j0, std::min(g.n, j0 + t.columns),
-                 thread_scratch(tile_scratch_floats()));
+                 scratch(Scratch::task, tile_scratch_floats()));
   });
 }
 

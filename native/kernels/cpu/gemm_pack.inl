@@ -3,12 +3,10 @@
 #pragma once
 
 #include "kernels/cpu/gemm.h"
-#include "kernels/cpu/simd.h"
+#include "kernels/cpu/gemm_micro.inl"
 
 namespace caravan::cpu::CARAVAN_ISA {
 namespace {
-
-constexpr int64_t panel_columns = 2 * Vec::width;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // NF4

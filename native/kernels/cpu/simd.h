@@ -212,12 +212,18 @@ CARAVAN_INLINE Vec round_to_bf16(Vec a) {
 
 /// Lanes summed pairwise, always in the same order.
 CARAVAN_INLINE float sum_lanes(Vec a) {
-  float lane[Vec::width];
-  store(lane, a);
-  for (int half = Vec::width / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
-  }
-  return lane[0];
+#if defined(__AVX2__)
+#if defined(__AVX512F__)
+  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+#else
+  const __m256 eight = a.v;
+#endif
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+#else
+  return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]);
+#endif
 }
 CARAVAN_INLINE float max_lane(Vec a) {
   float lane[Vec::width];
