@@ -84,15 +84,23 @@ export function generateRow(kind: Kind, split: Split, seed: number, index: numbe
  * @throws RangeError where the families cannot give that many different rows
  */
 export function generateRows(kind: Kind, split: Split, seed: number, count: number): Row[] {
+  return differentRows((index) => generateRow(kind, split, seed, index), count);
+}
+
+/**
+ * The first `count` rows of a sequence that differ in their whole prompt.
+ * @throws RangeError where twenty times as many draws do not hold them
+ */
+export function differentRows(draw: (index: number) => Row, count: number): Row[] {
   const rows: Row[] = [];
   const seen = new Set<string>();
   for (let index = 0; rows.length < count; index++) {
     if (index > count * 20 + 1000) {
       throw new RangeError(
-        `the demo's ${kind} families gave only ${rows.length} different rows; ask for fewer than ${count}`,
+        `only ${rows.length} different rows came out of ${index} draws; ask for fewer than ${count}`,
       );
     }
-    const row = generateRow(kind, split, seed, index);
+    const row = draw(index);
     const key = contentKey(row);
     if (seen.has(key)) continue;
     seen.add(key);

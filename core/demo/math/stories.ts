@@ -1,5 +1,5 @@
 import type { Random } from '../random.ts';
-import { capitalise, colours, containers, days, people, places, things } from '../world.ts';
+import { capitalise, colours, containers, days, people, places, things, withArticle } from '../world.ts';
 import { applyStep, drawDivisor } from './story.ts';
 import type { Story, StoryStep } from './story.ts';
 
@@ -208,7 +208,7 @@ function moneyStory(random: Random, steps: number, limit: number): Story {
     },
   ];
   if (steps > 1) {
-    const bill = Math.ceil((cost + 1) / 10) * 10;
+    const bill = Math.ceil((cost + 2) / 10) * 10;
     chain.push(
       random.chance(0.6)
         ? {
@@ -397,9 +397,9 @@ function busStory(random: Random, steps: number, limit: number): Story {
     start,
     steps: chain,
     opening: [
-      (n) => `A ${colour} ${vehicle} starts on ${day} with ${n} ${riders}.`,
-      (n) => `On ${day} there are ${n} ${riders} in a ${colour} ${vehicle}.`,
-    ].map((tell) => (n: string) => tell(n).replace(/\b([Aa]) orange/, '$1n orange')),
+      (n) => `${capitalise(withArticle(colour))} ${vehicle} starts on ${day} with ${n} ${riders}.`,
+      (n) => `On ${day} there are ${n} ${riders} in ${withArticle(colour)} ${vehicle}.`,
+    ],
     ask: [
       `How many ${riders} are in the ${vehicle} now?`,
       `What is the number of ${riders} in the ${vehicle} after that?`,
