@@ -27,9 +27,10 @@ export const commands = {
  * Runs a program in the checkout and waits for it.
  * @param {string} program
  * @param {string[]} args
- * @param {{ env?: Record<string, string | undefined>, quiet?: boolean, cwd?: string }} [options] quiet: keep its
- *   output instead of showing it
- * @returns {Promise<{ code: number, output: string }>} code 128 if a signal ended it, 127 if it could not start
+ * @param {{ env?: Record<string, string | undefined>, quiet?: boolean, cwd?: string, timeoutMs?: number }} [options] quiet: keep its
+ *   output instead of showing it; timeoutMs: end it, and all that it started, after so long
+ * @returns {Promise<{ code: number, output: string }>} code 128 if a signal ended it, 127 if it could not start,
+ *   124 if its time was up
  */
 export function run(program, args, options = {}) {
   return new Promise((resolve) => {
@@ -37,13 +38,42 @@ export function run(program, args, options = {}) {
       cwd: options.cwd ?? root,
       env: { ...process.env, ...options.env },
       stdio: options.quiet ? ['ignore', 'pipe', 'pipe'] : ['ignore', 'inherit', 'inherit'],
+      // A group of its own, so that a process which hangs can be ended together with its children.
+      detached: options.timeoutMs !== undefined && process.platform !== 'win32',
     });
     let output = '';
+    let timedOut = false;
+    const timer =
+      options.timeoutMs === undefined
+        ? undefined
+        : setTimeout(() => {
+            timedOut = true;
+            process.stderr.write(
+              `${program} ${args.join(' ')}: ended after ${formatSeconds(options.timeoutMs)}\n`,
+            );
+            endGroup(child);
+          }, options.timeoutMs);
+    const passOn = (signal) => endGroup(child, signal);
+    if (timer !== undefined) for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, passOn);
     child.stdout?.on('data', (chunk) => (output += chunk));
     child.stderr?.on('data', (chunk) => (output += chunk));
-    child.on('error', (error) => resolve({ code: 127, output: `${program}: ${error.message}\n` }));
-    child.on('close', (code) => resolve({ code: code ?? 128, output }));
+    const settle = (result) => {
+      clearTimeout(timer);
+      for (const signal of ['SIGINT', 'SIGTERM']) process.off(signal, passOn);
+      resolve(result);
+    };
+    child.on('error', (error) => settle({ code: 127, output: `${program}: ${error.message}\n` }));
+    child.on('close', (code) => settle({ code: timedOut ? 124 : (code ?? 128), output }));
   });
+}
+
+function endGroup(child, signal = 'SIGKILL') {
+  try {
+    if (process.platform === 'win32') child.kill(signal);
+    else process.kill(-child.pid, signal);
+  } catch (error) {
+    if (error.code !== 'ESRCH') throw error;
+  }
 }
 
 /** Runs one of `commands` on this Node. */
