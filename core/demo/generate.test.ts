@@ -101,7 +101,7 @@ describe('generateRows', () => {
       if (row.kind !== 'code') {
         expect(prose).not.toMatch(/\b[Aa] (?:apple|egg|onion|orange|owl|eagle|engineer|instrument|animal)\b/);
         expect(prose).not.toMatch(/\b[Aa]n (?:[b-df-hj-np-tv-z]\w+)\b/);
-        expect(prose).not.toMatch(/\b1 [a-z]+s (?!are|is|was)\w/);
+        if (row.kind === 'math') expect(prose).not.toMatch(/\b1 [a-z]+s\b/);
       }
     }
   });
