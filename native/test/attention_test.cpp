@@ -63,7 +63,7 @@ std::vector<Case> cases() {
 
 void check_close(const Array& actual, const Array& expected, double relative, const std::string& what) {
   INFO(what);
-  double largest = 0.1;  // where a query sees one key, its gradient is zero but for rounding
+  double largest = 1.0;  // where a query sees one key, its gradient is zero but for rounding
   for (int64_t i = 0; i < expected.count(); ++i) largest = std::max(largest, std::fabs(static_cast<double>(expected[i])));
   int64_t wrong = 0;
   for (int64_t i = 0; i < actual.count(); ++i) {

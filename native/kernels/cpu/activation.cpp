@@ -1,78 +1,72 @@
 #include "kernels/activation.h"
 
-#include <cmath>
 #include <cstring>
-#include <numbers>
+
+#include "kernels/cpu/activation_kernels.h"
+#include "kernels/cpu/cpu_isa.h"
 
 namespace caravan::cpu {
+
+namespace portable {
+extern const ActivationKernels activation;
+}
+#if defined(CARAVAN_X86_64)
+namespace avx2 {
+extern const ActivationKernels activation;
+}
+namespace avx512 {
+extern const ActivationKernels activation;
+}
+#endif
+
 namespace {
 
 constexpr int64_t grain = 4096;
 
-float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
-/// Phi(x), the distribution function of the normal distribution.
-float normal_cdf(float x) { return 0.5f * (1.0f + std::erf(x * static_cast<float>(1.0 / std::numbers::sqrt2))); }
-float normal_density(float x) {
-  return static_cast<float>(std::numbers::inv_sqrtpi / std::numbers::sqrt2) * std::exp(-0.5f * x * x);
+const ActivationKernels& kernels() {
+#if defined(CARAVAN_X86_64)
+  switch (cpu_isa()) {
+    case Isa::avx512: return avx512::activation;
+    case Isa::avx2: return avx2::activation;
+    case Isa::portable: break;
+  }
+#endif
+  return portable::activation;
 }
 
-/// out[i] = f(i) over [0, count).
-template <typename T, typename F>
-void for_each(const Exec& exec, T* out, int64_t count, F&& f) {
-  parallel_for(exec, count, grain, [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; ++i) out[i] = static_cast<T>(f(i));
-  });
-}
+bool is_bf16(ConstPtr p) { return p.dtype == DType::bf16; }
 
 }  // namespace
 
 void swiglu_forward(const Exec& exec, Ptr out, ConstPtr gate, ConstPtr up, int64_t count) {
-  dispatch(gate.dtype, [&]<typename T>() {
-    for_each(exec, out.as<T>(), count, [g = gate.as<T>(), u = up.as<T>()](int64_t i) {
-      const float x = g[i];
-      return x * sigmoid(x) * static_cast<float>(u[i]);
-    });
+  parallel_for(exec, count, grain, [&](int64_t first, int64_t last) {
+    kernels().swiglu_forward(is_bf16(gate), out.data, gate.data, up.data, first, last);
   });
 }
 
 void swiglu_backward(const Exec& exec, Ptr dgate, Ptr dup, ConstPtr dout, ConstPtr gate, ConstPtr up, int64_t count) {
-  dispatch(gate.dtype, [&]<typename T>() {
-    parallel_for(exec, count, grain, [&](int64_t first, int64_t last) {
-      for (int64_t i = first; i < last; ++i) {
-        const float x = gate.as<T>()[i];
-        const float u = up.as<T>()[i];
-        const float d = dout.as<T>()[i];
-        const float s = sigmoid(x);
-        dgate.as<T>()[i] = static_cast<T>(d * u * s * (1.0f + x * (1.0f - s)));
-        dup.as<T>()[i] = static_cast<T>(d * x * s);
-      }
-    });
+  parallel_for(exec, count, grain, [&](int64_t first, int64_t last) {
+    kernels().swiglu_backward(is_bf16(gate), dgate.data, dup.data, dout.data, gate.data, up.data, first, last);
   });
 }
 
 void gelu_forward(const Exec& exec, Ptr out, ConstPtr x, int64_t count) {
-  dispatch(x.dtype, [&]<typename T>() {
-    for_each(exec, out.as<T>(), count, [p = x.as<T>()](int64_t i) {
-      const float value = p[i];
-      return value * normal_cdf(value);
-    });
+  parallel_for(exec, count, grain, [&](int64_t first, int64_t last) {
+    kernels().gelu_forward(is_bf16(x), out.data, x.data, first, last);
   });
 }
 
 void gelu_backward(const Exec& exec, Ptr dx, ConstPtr dout, ConstPtr x, int64_t count) {
-  dispatch(x.dtype, [&]<typename T>() {
-    for_each(exec, dx.as<T>(), count, [d = dout.as<T>(), p = x.as<T>()](int64_t i) {
-      const float value = p[i];
-      return static_cast<float>(d[i]) * (normal_cdf(value) + value * normal_density(value));
-    });
+  parallel_for(exec, count, grain, [&](int64_t first, int64_t last) {
+    kernels().gelu_backward(is_bf16(x), dx.data, dout.data, x.data, first, last);
   });
 }
 
 void add_inplace(const Exec& exec, Ptr y, ConstPtr x, int64_t count) {
   dispatch(y.dtype, [&]<typename T>() {
     dispatch(x.dtype, [&]<typename S>() {
-      for_each(exec, y.as<T>(), count, [a = y.as<T>(), b = x.as<S>()](int64_t i) {
-        return static_cast<float>(a[i]) + static_cast<float>(b[i]);
+      parallel_for(exec, count, grain, [a = y.as<T>(), b = x.as<S>()](int64_t first, int64_t last) {
+        for (int64_t i = first; i < last; ++i) a[i] = static_cast<T>(static_cast<float>(a[i]) + static_cast<float>(b[i]));
       });
     });
   });
@@ -81,7 +75,9 @@ void add_inplace(const Exec& exec, Ptr y, ConstPtr x, int64_t count) {
 void convert(const Exec& exec, Ptr y, ConstPtr x, int64_t count) {
   dispatch(y.dtype, [&]<typename T>() {
     dispatch(x.dtype, [&]<typename S>() {
-      for_each(exec, y.as<T>(), count, [p = x.as<S>()](int64_t i) { return static_cast<float>(p[i]); });
+      parallel_for(exec, count, grain, [a = y.as<T>(), b = x.as<S>()](int64_t first, int64_t last) {
+        for (int64_t i = first; i < last; ++i) a[i] = static_cast<T>(static_cast<float>(b[i]));
+      });
     });
   });
 }

@@ -1,0 +1,1 @@
+#include "kernels/cpu/activation_isa.inl"
