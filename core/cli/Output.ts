@@ -48,10 +48,14 @@ export class Output {
     const widths = header.map((name, column) =>
       Math.max(name.length, ...cells.map((row) => (row[column] ?? '').length)),
     );
-    const isNumber = header.map((_, column) => rows.every((row) => typeof row[column] === 'number' || row[column] === null));
+    const isNumber = header.map((_, column) =>
+      rows.every((row) => typeof row[column] === 'number' || row[column] === null),
+    );
     const render = (row: string[]) =>
       row
-        .map((cell, column) => (isNumber[column] ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!)))
+        .map((cell, column) =>
+          isNumber[column] ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!),
+        )
         .join('  ')
         .trimEnd();
     this.line(render(header));
@@ -90,7 +94,10 @@ export class Output {
   error(error: CaravanError): void {
     this.#clearBar();
     const { file, line, column, field } = error.place ?? {};
-    const where = [file && (line ? `${file}:${line}${column ? `:${column}` : ''}` : file), field && `field ${field}`]
+    const where = [
+      file && (line ? `${file}:${line}${column ? `:${column}` : ''}` : file),
+      field && `field ${field}`,
+    ]
       .filter(Boolean)
       .join(', ');
     this.#stderr.write(`caravan: ${where ? `${where}: ` : ''}${error.message}\n`);

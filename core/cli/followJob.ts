@@ -7,7 +7,12 @@ import type { Output } from './Output.ts';
  * Shows a job's progress until it ends. The first Ctrl-C cancels it.
  * @returns the completed job. @throws the job's own error, or `cancelled`.
  */
-export async function followJob(client: Client, job: Job, output: Output, interrupted: AbortSignal): Promise<Job> {
+export async function followJob(
+  client: Client,
+  job: Job,
+  output: Output,
+  interrupted: AbortSignal,
+): Promise<Job> {
   const ended = await new Promise<Job>((resolve, reject) => {
     const seen = (next: Job) => {
       if (next.id !== job.id) return;
@@ -37,5 +42,8 @@ export async function followJob(client: Client, job: Job, output: Output, interr
     const { code, message, place, mend } = ended.error;
     throw new CaravanError(code, message, { ...(place && { place }), ...(mend && { mend }) });
   }
-  throw new CaravanError(ended.state === 'interrupted' ? 'interrupted' : 'cancelled', `${ended.title}: ${ended.state}`);
+  throw new CaravanError(
+    ended.state === 'interrupted' ? 'interrupted' : 'cancelled',
+    `${ended.title}: ${ended.state}`,
+  );
 }

@@ -38,7 +38,9 @@ export function followRun(client: Client, run: Run, output: Output, interrupted:
       client.on('runEvaluated', ({ id, evaluation }) => {
         if (id !== run.id) return;
         const bySource = evaluation.bySource.map((s) => `${s.source} ${formatMetric(s.loss)}`).join(', ');
-        output.remark(`step ${evaluation.step}: held-out loss ${formatMetric(evaluation.loss)} (${bySource})`);
+        output.remark(
+          `step ${evaluation.step}: held-out loss ${formatMetric(evaluation.loss)} (${bySource})`,
+        );
       }),
     ];
     const cleanUp = () => {
@@ -49,7 +51,11 @@ export function followRun(client: Client, run: Run, output: Output, interrupted:
     interrupted.addEventListener('abort', stop);
     client.onClose((reason) => {
       cleanUp();
-      reject(new CaravanError('host_unreachable', `the host went away: ${reason}`, { mend: `caravan train --resume ${run.id}` }));
+      reject(
+        new CaravanError('host_unreachable', `the host went away: ${reason}`, {
+          mend: `caravan train --resume ${run.id}`,
+        }),
+      );
     });
     client.call('getRun', { id: run.id }).then(seen, reject);
   });

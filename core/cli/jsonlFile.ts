@@ -9,9 +9,13 @@ export async function readJsonl<S extends z.ZodType>(path: string, schema: S): P
     bytes = await readFile(path);
   } catch (error) {
     const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
-    throw new CaravanError(missing ? 'not_found' : 'bad_file', missing ? 'there is no such file' : String(error), {
-      place: { file: path },
-    });
+    throw new CaravanError(
+      missing ? 'not_found' : 'bad_file',
+      missing ? 'there is no such file' : String(error),
+      {
+        place: { file: path },
+      },
+    );
   }
   const rows: z.infer<S>[] = [];
   let start = 0;

@@ -33,7 +33,9 @@ export async function main(argv: string[]): Promise<number> {
   }
   const load = Object.hasOwn(verbs, name) ? verbs[name] : undefined;
   if (!load) {
-    output.error(new CaravanError('bad_option', `there is no verb '${name}'`, { mend: 'caravan help lists the verbs.' }));
+    output.error(
+      new CaravanError('bad_option', `there is no verb '${name}'`, { mend: 'caravan help lists the verbs.' }),
+    );
     return 2;
   }
   const { verb } = await load();
@@ -94,5 +96,7 @@ async function printOverview(output: Output): Promise<void> {
     const { verb } = await load();
     output.line(`  ${name.padEnd(10)}${verb.summary}`);
   }
-  output.line('\nEvery verb takes --json and --help. CARAVAN_HOME says where runs, mixes and models are kept.');
+  output.line(
+    '\nEvery verb takes --json and --help. CARAVAN_HOME says where runs, mixes and models are kept.',
+  );
 }

@@ -7,7 +7,8 @@ type Options = VerbContext['options'];
 export function oneWord(context: VerbContext, what: string): string {
   const [word, extra] = context.words;
   if (word === undefined) throw new CaravanError('bad_option', `${what} is missing`);
-  if (extra !== undefined) throw new CaravanError('bad_option', `one ${what} at a time, but got also '${extra}'`);
+  if (extra !== undefined)
+    throw new CaravanError('bad_option', `one ${what} at a time, but got also '${extra}'`);
   return word;
 }
 
@@ -18,7 +19,8 @@ export function text(options: Options, name: string): string | undefined {
 
 export function required(options: Options, name: string): string {
   const value = text(options, name);
-  if (value === undefined) throw new CaravanError('bad_option', `--${name} is missing`, { place: { field: name } });
+  if (value === undefined)
+    throw new CaravanError('bad_option', `--${name} is missing`, { place: { field: name } });
   return value;
 }
 
@@ -27,7 +29,9 @@ export function number(options: Options, name: string): number | undefined {
   if (value === undefined) return undefined;
   const parsed = Number(value);
   if (value.trim() === '' || !Number.isFinite(parsed))
-    throw new CaravanError('bad_option', `--${name} needs a number, not '${value}'`, { place: { field: name } });
+    throw new CaravanError('bad_option', `--${name} needs a number, not '${value}'`, {
+      place: { field: name },
+    });
   return parsed;
 }
 
@@ -41,7 +45,11 @@ export function list(options: Options, name: string): string[] {
 }
 
 /** One of a fixed set. */
-export function choice<T extends string>(options: Options, name: string, allowed: readonly T[]): T | undefined {
+export function choice<T extends string>(
+  options: Options,
+  name: string,
+  allowed: readonly T[],
+): T | undefined {
   const value = text(options, name);
   if (value === undefined) return undefined;
   if (!allowed.includes(value as T))

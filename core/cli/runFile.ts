@@ -7,5 +7,9 @@ import { readYamlFile } from './yamlFile.ts';
 export async function readRunFile(path: string): Promise<RunConfig> {
   const config = await readYamlFile(path, runConfigSchema, 'bad_config');
   const folder = dirname(path);
-  return { ...config, model: resolveReference(folder, config.model), mix: resolveReference(folder, config.mix) };
+  return {
+    ...config,
+    model: resolveReference(folder, config.model),
+    mix: resolveReference(folder, config.mix),
+  };
 }

@@ -7,7 +7,11 @@ import { CaravanError, type ErrorCode } from '../shared/contract/errors.ts';
  * Reads a YAML file and parses it by a schema.
  * @throws `code` naming file, line, column and field of the first thing that is wrong, and how many more there are.
  */
-export async function readYamlFile<S extends z.ZodType>(path: string, schema: S, code: ErrorCode): Promise<z.infer<S>> {
+export async function readYamlFile<S extends z.ZodType>(
+  path: string,
+  schema: S,
+  code: ErrorCode,
+): Promise<z.infer<S>> {
   let source: string;
   try {
     source = new TextDecoder('utf-8', { fatal: true }).decode(await readFile(path));
@@ -15,14 +19,23 @@ export async function readYamlFile<S extends z.ZodType>(path: string, schema: S,
     if (error instanceof TypeError)
       throw new CaravanError('invalid_utf8', 'the file is not valid UTF-8', { place: { file: path } });
     const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
-    throw new CaravanError(missing ? 'not_found' : 'bad_file', missing ? 'there is no such file' : String(error), {
-      place: { file: path },
-    });
+    throw new CaravanError(
+      missing ? 'not_found' : 'bad_file',
+      missing ? 'there is no such file' : String(error),
+      {
+        place: { file: path },
+      },
+    );
   }
   return parseYaml(source, path, schema, code);
 }
 
-export function parseYaml<S extends z.ZodType>(source: string, file: string, schema: S, code: ErrorCode): z.infer<S> {
+export function parseYaml<S extends z.ZodType>(
+  source: string,
+  file: string,
+  schema: S,
+  code: ErrorCode,
+): z.infer<S> {
   const lines = new LineCounter();
   const document = parseDocument(source, { lineCounter: lines, prettyErrors: false });
   const syntax = document.errors[0];
@@ -40,12 +53,23 @@ export function parseYaml<S extends z.ZodType>(source: string, file: string, sch
   const place = nearestNode(document, unknown === undefined ? path : [...path, unknown]);
   const position = place === undefined ? undefined : lines.linePos(place);
   const field = [...path, ...(unknown === undefined ? [] : [unknown])].join('.');
-  throw new CaravanError(code, issues.length > 1 ? `${issue.message} (and ${issues.length - 1} more)` : issue.message, {
-    place: { file, ...(position && { line: position.line, column: position.col }), ...(field && { field }) },
-  });
+  throw new CaravanError(
+    code,
+    issues.length > 1 ? `${issue.message} (and ${issues.length - 1} more)` : issue.message,
+    {
+      place: {
+        file,
+        ...(position && { line: position.line, column: position.col }),
+        ...(field && { field }),
+      },
+    },
+  );
 }
 
-function nearestNode(document: ReturnType<typeof parseDocument>, path: (string | number)[]): number | undefined {
+function nearestNode(
+  document: ReturnType<typeof parseDocument>,
+  path: (string | number)[],
+): number | undefined {
   for (let length = path.length; length > 0; length--) {
     const node = document.getIn(path.slice(0, length), true);
     if (isNode(node) && node.range) return node.range[0];

@@ -49,7 +49,12 @@ export interface MixResult {
 /** Conversations tokenised at a time. */
 const batchRows = 2000;
 
-export async function buildMix(request: MixRequest, loadAddon: AddonLoader, report: Report, cancelled: AbortSignal): Promise<MixResult> {
+export async function buildMix(
+  request: MixRequest,
+  loadAddon: AddonLoader,
+  report: Report,
+  cancelled: AbortSignal,
+): Promise<MixResult> {
   const { recipe, outDir } = request;
   const scratch = join(dirname(outDir), `.${outDir.split(/[\\/]/).at(-1)}.partial`);
   await rm(scratch, { recursive: true, force: true });
@@ -73,7 +78,13 @@ export async function buildMix(request: MixRequest, loadAddon: AddonLoader, repo
     report({ done: 0, total: null, unit: 'rows', stage: 'writing' });
     await writeTables(connection, recipe, scratch);
     if (encoded && request.tokenizer)
-      await writeShards(connection, request, encoded, loadAddon, join(scratch, 'shards', request.tokenizer.hash.slice(0, 12)));
+      await writeShards(
+        connection,
+        request,
+        encoded,
+        loadAddon,
+        join(scratch, 'shards', request.tokenizer.hash.slice(0, 12)),
+      );
     const result = await summarise(connection, recipe, tokenizer !== null);
     const files = ['mix.parquet', 'rejects.parquet', ...(encoded ? shardNames(request, result) : [])];
     const manifest = await writeManifest(scratch, request, result, files);
@@ -96,7 +107,9 @@ async function loadSources(connection: DuckDBConnection, request: MixRequest): P
     id BIGINT, source INTEGER, "row" BIGINT, label VARCHAR, file VARCHAR, line BIGINT, hash VARCHAR, match_hash VARCHAR,
     messages VARCHAR, tokens INTEGER, target_tokens INTEGER, split VARCHAR, position BIGINT,
     reason VARCHAR, detail VARCHAR)`);
-  await connection.run('CREATE TABLE import_rejects (source INTEGER, file VARCHAR, line BIGINT, field VARCHAR, reason VARCHAR, detail VARCHAR)');
+  await connection.run(
+    'CREATE TABLE import_rejects (source INTEGER, file VARCHAR, line BIGINT, field VARCHAR, reason VARCHAR, detail VARCHAR)',
+  );
   for (const [index, source] of request.sources.entries()) {
     await connection.run(`INSERT INTO rows
       SELECT (SELECT count(*) FROM rows) + "row", ${index}, "row", label, file, line, hash, match_hash, messages,
@@ -107,21 +120,51 @@ async function loadSources(connection: DuckDBConnection, request: MixRequest): P
   }
 }
 
-async function reject(connection: DuckDBConnection, reason: RejectReason, detail: string, where: string): Promise<void> {
-  await connection.run(`UPDATE rows SET reason = ${sqlString(reason)}, detail = ${detail} WHERE reason IS NULL AND (${where})`);
+async function reject(
+  connection: DuckDBConnection,
+  reason: RejectReason,
+  detail: string,
+  where: string,
+): Promise<void> {
+  await connection.run(
+    `UPDATE rows SET reason = ${sqlString(reason)}, detail = ${detail} WHERE reason IS NULL AND (${where})`,
+  );
 }
 
 async function filterRows(connection: DuckDBConnection, sources: RecipeSource[]): Promise<void> {
   for (const [index, source] of sources.entries()) {
     const own = `source = ${index}`;
     if (source.labels)
-      await reject(connection, 'filtered', `'label ' || label || ' is not asked for'`, `${own} AND label NOT IN (${source.labels.map(sqlString).join(', ')})`);
+      await reject(
+        connection,
+        'filtered',
+        `'label ' || label || ' is not asked for'`,
+        `${own} AND label NOT IN (${source.labels.map(sqlString).join(', ')})`,
+      );
     const { minAnswerChars, maxAnswerChars, maxTurns } = source.filter ?? {};
     const answers = `list_filter(from_json(messages, '[{"role":"VARCHAR","content":"VARCHAR"}]'), m -> m.role = 'assistant')`;
     const chars = `list_sum(list_transform(${answers}, m -> length(m.content)))`;
-    if (minAnswerChars !== undefined) await reject(connection, 'filtered', `'answer shorter than ${minAnswerChars} characters'`, `${own} AND ${chars} < ${minAnswerChars}`);
-    if (maxAnswerChars !== undefined) await reject(connection, 'filtered', `'answer longer than ${maxAnswerChars} characters'`, `${own} AND ${chars} > ${maxAnswerChars}`);
-    if (maxTurns !== undefined) await reject(connection, 'filtered', `'more than ${maxTurns} turns'`, `${own} AND len(${answers}) > ${maxTurns}`);
+    if (minAnswerChars !== undefined)
+      await reject(
+        connection,
+        'filtered',
+        `'answer shorter than ${minAnswerChars} characters'`,
+        `${own} AND ${chars} < ${minAnswerChars}`,
+      );
+    if (maxAnswerChars !== undefined)
+      await reject(
+        connection,
+        'filtered',
+        `'answer longer than ${maxAnswerChars} characters'`,
+        `${own} AND ${chars} > ${maxAnswerChars}`,
+      );
+    if (maxTurns !== undefined)
+      await reject(
+        connection,
+        'filtered',
+        `'more than ${maxTurns} turns'`,
+        `${own} AND len(${answers}) > ${maxTurns}`,
+      );
   }
 }
 
@@ -137,14 +180,24 @@ async function dropDuplicates(connection: DuckDBConnection, sources: RecipeSourc
 /** Ids and targets of every row still in, by row id. */
 type Encoded = Map<number, { ids: Int32Array; targets: Uint8Array }>;
 
-async function tokenizeRows(connection: DuckDBConnection, request: MixRequest, tokenizer: AddonTokenizer, report: Report, stop: () => void): Promise<Encoded> {
+async function tokenizeRows(
+  connection: DuckDBConnection,
+  request: MixRequest,
+  tokenizer: AddonTokenizer,
+  report: Report,
+  stop: () => void,
+): Promise<Encoded> {
   const { recipe } = request;
   const { tokens } = request.tokenizer!;
-  const total = (await select<{ n: number }>(connection, 'SELECT count(*) AS n FROM rows WHERE reason IS NULL'))[0]!.n;
+  const total = (
+    await select<{ n: number }>(connection, 'SELECT count(*) AS n FROM rows WHERE reason IS NULL')
+  )[0]!.n;
   const encoded: Encoded = new Map();
-  await connection.run('CREATE TABLE counts (id BIGINT, tokens INTEGER, target_tokens INTEGER, reason VARCHAR, detail VARCHAR)');
+  await connection.run(
+    'CREATE TABLE counts (id BIGINT, tokens INTEGER, target_tokens INTEGER, reason VARCHAR, detail VARCHAR)',
+  );
   const counts = await connection.createAppender('counts');
-  for (let after = -1, done = 0; ; ) {
+  for (let after = -1, done = 0; ;) {
     stop();
     const rows = await select<{ id: number; messages: string }>(
       connection,
@@ -153,7 +206,9 @@ async function tokenizeRows(connection: DuckDBConnection, request: MixRequest, t
     );
     if (rows.length === 0) break;
     after = rows.at(-1)!.id;
-    const conversations = rows.map((row) => renderTemplate(recipe.template, JSON.parse(row.messages) as Message[], tokens, renderJinja));
+    const conversations = rows.map((row) =>
+      renderTemplate(recipe.template, JSON.parse(row.messages) as Message[], tokens, renderJinja),
+    );
     const results = await encodeConversations(tokenizer, conversations, request.threads);
     for (const [index, { ids, targets }] of results.entries()) {
       const cut = cutToLength(ids, targets, recipe.seqLen);
@@ -162,11 +217,16 @@ async function tokenizeRows(connection: DuckDBConnection, request: MixRequest, t
       counts.appendInteger(cut.targetTokens);
       if (cut.reason) {
         counts.appendVarchar(cut.reason);
-        counts.appendVarchar(`${ids.length} tokens, the limit is ${recipe.seqLen}; the answer begins at token ${cut.firstTarget + 1}`);
+        counts.appendVarchar(
+          `${ids.length} tokens, the limit is ${recipe.seqLen}; the answer begins at token ${cut.firstTarget + 1}`,
+        );
       } else {
         counts.appendNull();
         counts.appendNull();
-        encoded.set(rows[index]!.id, { ids: ids.subarray(0, recipe.seqLen), targets: targets.subarray(0, recipe.seqLen) });
+        encoded.set(rows[index]!.id, {
+          ids: ids.subarray(0, recipe.seqLen),
+          targets: targets.subarray(0, recipe.seqLen),
+        });
       }
       counts.endRow();
     }
@@ -180,7 +240,11 @@ async function tokenizeRows(connection: DuckDBConnection, request: MixRequest, t
 }
 
 /** A row is dropped when no answer token is left after the cut; a longer answer is cut and still trains. */
-function cutToLength(ids: Int32Array, targets: Uint8Array, seqLen: number): { targetTokens: number; firstTarget: number; reason: RejectReason | null } {
+function cutToLength(
+  ids: Int32Array,
+  targets: Uint8Array,
+  seqLen: number,
+): { targetTokens: number; firstTarget: number; reason: RejectReason | null } {
   let targetTokens = 0;
   const length = Math.min(ids.length, seqLen);
   for (let i = 0; i < length; i++) targetTokens += targets[i]!;
@@ -195,18 +259,31 @@ async function drawRows(connection: DuckDBConnection, recipe: Recipe): Promise<v
   const available: number[] = [];
   const held: number[] = [];
   for (const [index, source] of recipe.sources.entries()) {
-    const n = (await select<{ n: number }>(connection, `SELECT count(*) AS n FROM rows WHERE reason IS NULL AND source = ${index}`))[0]!.n;
+    const n = (
+      await select<{ n: number }>(
+        connection,
+        `SELECT count(*) AS n FROM rows WHERE reason IS NULL AND source = ${index}`,
+      )
+    )[0]!.n;
     if (n === 0)
-      throw new CaravanError('no_rows', `source '${source.name}' has no row left after filters, duplicates and length`, {
-        place: { field: `sources[${index}]` },
-        mend: 'Loosen its filter or raise seqLen; rejected rows and reasons are listed by the import and by a mix without this source.',
-      });
+      throw new CaravanError(
+        'no_rows',
+        `source '${source.name}' has no row left after filters, duplicates and length`,
+        {
+          place: { field: `sources[${index}]` },
+          mend: 'Loosen its filter or raise seqLen; rejected rows and reasons are listed by the import and by a mix without this source.',
+        },
+      );
     const perSource = recipe.validation?.perSource ?? 0;
     const holdOut = perSource < 1 ? Math.round(perSource * n) : Math.round(perSource);
     if (holdOut >= n)
-      throw new CaravanError('no_rows', `source '${source.name}' has ${n} rows, too few to hold out ${holdOut}`, {
-        place: { field: 'validation.perSource' },
-      });
+      throw new CaravanError(
+        'no_rows',
+        `source '${source.name}' has ${n} rows, too few to hold out ${holdOut}`,
+        {
+          place: { field: 'validation.perSource' },
+        },
+      );
     held.push(holdOut);
     available.push(n - holdOut);
   }
@@ -226,14 +303,22 @@ async function drawRows(connection: DuckDBConnection, recipe: Recipe): Promise<v
 
 /** Training rows per source: counts as asked; weights scaled to the largest mix that needs no row twice; else all. */
 function wantedCounts(recipe: Recipe, available: number[]): number[] {
-  const scale = Math.min(...recipe.sources.map((source, index) => (source.weight === undefined ? Infinity : available[index]! / source.weight)));
+  const scale = Math.min(
+    ...recipe.sources.map((source, index) =>
+      source.weight === undefined ? Infinity : available[index]! / source.weight,
+    ),
+  );
   return recipe.sources.map((source, index) => {
     if (source.count !== undefined) {
       if (source.count > available[index]!)
-        throw new CaravanError('no_rows', `source '${source.name}' is asked for ${source.count} rows but has ${available[index]} to train on`, {
-          place: { field: `sources[${index}].count` },
-          mend: `Ask for at most ${available[index]}, or use weights.`,
-        });
+        throw new CaravanError(
+          'no_rows',
+          `source '${source.name}' is asked for ${source.count} rows but has ${available[index]} to train on`,
+          {
+            place: { field: `sources[${index}].count` },
+            mend: `Ask for at most ${available[index]}, or use weights.`,
+          },
+        );
       return source.count;
     }
     return source.weight === undefined ? available[index]! : Math.floor(source.weight * scale + 1e-9);
@@ -251,7 +336,13 @@ async function writeTables(connection: DuckDBConnection, recipe: Recipe, dir: st
     TO ${sqlString(join(dir, 'rejects.parquet'))} (FORMAT parquet, COMPRESSION zstd)`);
 }
 
-async function writeShards(connection: DuckDBConnection, request: MixRequest, encoded: Encoded, loadAddon: AddonLoader, dir: string): Promise<void> {
+async function writeShards(
+  connection: DuckDBConnection,
+  request: MixRequest,
+  encoded: Encoded,
+  loadAddon: AddonLoader,
+  dir: string,
+): Promise<void> {
   await mkdir(dir, { recursive: true });
   for (const split of ['train', 'validation'] as const) {
     const rows = await select<{ id: number; source: number; tokens: number }>(
@@ -288,11 +379,24 @@ async function writeShards(connection: DuckDBConnection, request: MixRequest, en
 
 function shardNames(request: MixRequest, result: { validationRows: number }): string[] {
   const folder = `shards/${request.tokenizer!.hash.slice(0, 12)}`;
-  return [`${folder}/train.safetensors`, ...(result.validationRows > 0 ? [`${folder}/validation.safetensors`] : [])];
+  return [
+    `${folder}/train.safetensors`,
+    ...(result.validationRows > 0 ? [`${folder}/validation.safetensors`] : []),
+  ];
 }
 
-async function summarise(connection: DuckDBConnection, recipe: Recipe, tokenized: boolean): Promise<Omit<MixResult, 'contentHash'>> {
-  const kept = await select<{ source: number; split: string; rows: number; tokens: number | null; targets: number | null }>(
+async function summarise(
+  connection: DuckDBConnection,
+  recipe: Recipe,
+  tokenized: boolean,
+): Promise<Omit<MixResult, 'contentHash'>> {
+  const kept = await select<{
+    source: number;
+    split: string;
+    rows: number;
+    tokens: number | null;
+    targets: number | null;
+  }>(
     connection,
     `SELECT source, split, count(*) AS rows, sum(tokens)::DOUBLE AS tokens, sum(target_tokens)::DOUBLE AS targets
      FROM rows WHERE reason IS NULL GROUP BY ALL`,
@@ -306,7 +410,9 @@ async function summarise(connection: DuckDBConnection, recipe: Recipe, tokenized
   const sources = recipe.sources.map((source, index) => {
     const train = kept.find((k) => k.source === index && k.split === 'train');
     const validation = kept.find((k) => k.source === index && k.split === 'validation');
-    const rejectedByReason = Object.fromEntries(rejected.filter((r) => r.source === index).map((r) => [r.reason, r.n]));
+    const rejectedByReason = Object.fromEntries(
+      rejected.filter((r) => r.source === index).map((r) => [r.reason, r.n]),
+    );
     const rows = train?.rows ?? 0;
     const validationRows = validation?.rows ?? 0;
     return {
@@ -319,7 +425,8 @@ async function summarise(connection: DuckDBConnection, recipe: Recipe, tokenized
       rejectedByReason,
     };
   });
-  const sum = (pick: (source: (typeof sources)[number]) => number | null) => sources.reduce((total, source) => total + (pick(source) ?? 0), 0);
+  const sum = (pick: (source: (typeof sources)[number]) => number | null) =>
+    sources.reduce((total, source) => total + (pick(source) ?? 0), 0);
   return {
     rows: sum((s) => s.rows),
     validationRows: sum((s) => s.validationRows),
@@ -330,7 +437,12 @@ async function summarise(connection: DuckDBConnection, recipe: Recipe, tokenized
 }
 
 /** @returns the mix's content hash: that of its manifest, which holds every other file's. */
-async function writeManifest(dir: string, request: MixRequest, result: Omit<MixResult, 'contentHash'>, files: string[]): Promise<string> {
+async function writeManifest(
+  dir: string,
+  request: MixRequest,
+  result: Omit<MixResult, 'contentHash'>,
+  files: string[],
+): Promise<string> {
   const { recipe, tokenizer } = request;
   // The model's place on this disk is not part of the mix; its tokenizer is.
   const { model: _place, ...rest } = recipe;
@@ -338,9 +450,16 @@ async function writeManifest(dir: string, request: MixRequest, result: Omit<MixR
     format: 'caravan-mix-1',
     recipe: rest,
     tokenizer: tokenizer && { model: tokenizer.modelName, hash: tokenizer.hash },
-    inputs: recipe.sources.map((source, index) => ({ name: source.name, contentHash: request.sources[index]!.contentHash })),
+    inputs: recipe.sources.map((source, index) => ({
+      name: source.name,
+      contentHash: request.sources[index]!.contentHash,
+    })),
     counts: result,
-    files: Object.fromEntries(await Promise.all(files.map(async (file) => [file, (await fileHash(join(dir, file))).toString('hex')] as const))),
+    files: Object.fromEntries(
+      await Promise.all(
+        files.map(async (file) => [file, (await fileHash(join(dir, file))).toString('hex')] as const),
+      ),
+    ),
   };
   const text = `${JSON.stringify(manifest, null, 2)}\n`;
   await writeFile(join(dir, 'manifest.json'), text);

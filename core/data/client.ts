@@ -1,7 +1,14 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { CaravanError } from '../shared/contract/errors.ts';
-import { fromDataSchema, requests, type DataProgress, type RequestName, type RequestParams, type RequestResult } from './protocol.ts';
+import {
+  fromDataSchema,
+  requests,
+  type DataProgress,
+  type RequestName,
+  type RequestParams,
+  type RequestResult,
+} from './protocol.ts';
 
 export interface DataRequestOptions {
   onProgress?: (progress: DataProgress) => void;
@@ -10,7 +17,11 @@ export interface DataRequestOptions {
 
 /** The host's end of the data process: starts it at the first request and again after it died. */
 export interface DataProcess {
-  request<N extends RequestName>(name: N, params: RequestParams<N>, options?: DataRequestOptions): Promise<RequestResult<N>>;
+  request<N extends RequestName>(
+    name: N,
+    params: RequestParams<N>,
+    options?: DataRequestOptions,
+  ): Promise<RequestResult<N>>;
   readonly pid: number | null;
   close(): Promise<void>;
 }
@@ -30,7 +41,10 @@ export function createDataProcess(entry = fileURLToPath(new URL('main.ts', impor
   const pending = new Map<number, Pending>();
 
   function start(): ChildProcess {
-    const started = fork(entry, [], { serialization: 'advanced', stdio: ['ignore', 'inherit', 'pipe', 'ipc'] });
+    const started = fork(entry, [], {
+      serialization: 'advanced',
+      stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
+    });
     const stderr: string[] = [];
     started.stderr?.setEncoding('utf8').on('data', (text: string) => {
       stderr.push(...text.split('\n').filter((line) => line.trim() !== ''));
@@ -42,9 +56,13 @@ export function createDataProcess(entry = fileURLToPath(new URL('main.ts', impor
       const why = signal ? `signal ${signal}` : `code ${code}`;
       for (const request of pending.values())
         request.reject(
-          new CaravanError('engine_died', `the data process ended (${why})${stderr.length > 0 ? `: ${stderr[0]}` : ''}`, {
-            mend: 'Nothing half-written is kept; try again.',
-          }),
+          new CaravanError(
+            'engine_died',
+            `the data process ended (${why})${stderr.length > 0 ? `: ${stderr[0]}` : ''}`,
+            {
+              mend: 'Nothing half-written is kept; try again.',
+            },
+          ),
         );
       pending.clear();
     });
@@ -69,7 +87,13 @@ export function createDataProcess(entry = fileURLToPath(new URL('main.ts', impor
     }
     const result = requests[request.name].result.safeParse(message.result);
     if (result.success) request.resolve(result.data as never);
-    else request.reject(new CaravanError('internal', `the data process answered ${request.name} in another shape than agreed`));
+    else
+      request.reject(
+        new CaravanError(
+          'internal',
+          `the data process answered ${request.name} in another shape than agreed`,
+        ),
+      );
   }
 
   return {

@@ -33,10 +33,18 @@ const question = (n: number, answer = `It is ${n}.`) => ({ question: `What is ${
 describe('import', () => {
   test('rows in = rows kept + rows named', async () => {
     const file = join(dir, 'mixed.jsonl');
-    writeFileSync(file, `${JSON.stringify(question(1))}\n{"question":"x",\n${JSON.stringify(question(2, ''))}\n`);
+    writeFileSync(
+      file,
+      `${JSON.stringify(question(1))}\n{"question":"x",\n${JSON.stringify(question(2, ''))}\n`,
+    );
     const outDir = join(dir, 'mixed');
     const result = await data.request('importSource', { files: [file], format: 'auto', outDir, memoryLimit });
-    expect(result).toMatchObject({ rowsIn: 3, rows: 1, rejected: 2, rejectedByReason: { malformed_json: 1, empty_answer: 1 } });
+    expect(result).toMatchObject({
+      rowsIn: 3,
+      rows: 1,
+      rejected: 2,
+      rejectedByReason: { malformed_json: 1, empty_answer: 1 },
+    });
     expect(await data.request('readRejects', { dir: outDir, after: -1, limit: 10 })).toMatchObject([
       { file: 'mixed.jsonl', line: 2, reason: 'malformed_json' },
       { file: 'mixed.jsonl', line: 3, reason: 'empty_answer', field: 'message 2' },
@@ -47,7 +55,9 @@ describe('import', () => {
     const file = join(dir, 'torn.json');
     writeFileSync(file, '[{"question":"x"');
     const outDir = join(dir, 'torn');
-    await expect(data.request('importSource', { files: [file], format: 'auto', outDir, memoryLimit })).rejects.toMatchObject({
+    await expect(
+      data.request('importSource', { files: [file], format: 'auto', outDir, memoryLimit }),
+    ).rejects.toMatchObject({
       code: 'no_rows',
       place: { file, line: 1 },
     });
@@ -58,17 +68,41 @@ describe('import', () => {
     const file = join(dir, 'unknown.jsonl');
     writeFileSync(file, '{"foo":1}\n');
     await expect(
-      data.request('importSource', { files: [file], format: 'auto', outDir: join(dir, 'unknown'), memoryLimit }),
-    ).rejects.toMatchObject({ code: 'bad_file', message: expect.stringContaining('foo'), mend: expect.stringContaining('--map') });
+      data.request('importSource', {
+        files: [file],
+        format: 'auto',
+        outDir: join(dir, 'unknown'),
+        memoryLimit,
+      }),
+    ).rejects.toMatchObject({
+      code: 'bad_file',
+      message: expect.stringContaining('foo'),
+      mend: expect.stringContaining('--map'),
+    });
   });
 });
 
 describe('mix', () => {
   const recipe = (more: object) =>
-    recipeSchema.parse({ name: 'mix', seed: 7, sources: [{ name: 'a', source: 'a' }, { name: 'b', source: 'b' }], ...more });
+    recipeSchema.parse({
+      name: 'mix',
+      seed: 7,
+      sources: [
+        { name: 'a', source: 'a' },
+        { name: 'b', source: 'b' },
+      ],
+      ...more,
+    });
 
   async function build(out: string, recipeFields: object, sources: { dir: string; contentHash: string }[]) {
-    return data.request('buildMix', { recipe: recipe(recipeFields), sources, tokenizer: null, outDir: join(dir, out), memoryLimit, threads: 1 });
+    return data.request('buildMix', {
+      recipe: recipe(recipeFields),
+      sources,
+      tokenizer: null,
+      outDir: join(dir, out),
+      memoryLimit,
+      threads: 1,
+    });
   }
 
   function filesHash(folder: string): string {
@@ -79,7 +113,10 @@ describe('mix', () => {
   }
 
   test('weights give the largest mix that needs no row twice; duplicates and the undrawn are named; bytes repeat', async () => {
-    const a = await importRows('a', Array.from({ length: 90 }, (_, i) => question(i)));
+    const a = await importRows(
+      'a',
+      Array.from({ length: 90 }, (_, i) => question(i)),
+    );
     // Ten of b's rows repeat rows of a up to case and spacing.
     const b = await importRows('b', [
       ...Array.from({ length: 10 }, (_, i) => ({ question: `WHAT  is ${i}?`, answer: `it is ${i}.` })),
@@ -95,25 +132,47 @@ describe('mix', () => {
     const result = await build('mix1', fields, [a, b]);
     expect(result.sources).toMatchObject([
       { name: 'a', rowsIn: 90, rows: 85, validationRows: 5, rejectedByReason: {} },
-      { name: 'b', rowsIn: 50, rows: 28, validationRows: 5, rejectedByReason: { duplicate: 10, not_sampled: 7 } },
+      {
+        name: 'b',
+        rowsIn: 50,
+        rows: 28,
+        validationRows: 5,
+        rejectedByReason: { duplicate: 10, not_sampled: 7 },
+      },
     ]);
     const again = await build('mix2', fields, [a, b]);
     expect(again.contentHash).toBe(result.contentHash);
     expect(filesHash(join(dir, 'mix2'))).toBe(filesHash(join(dir, 'mix1')));
     const other = await build('mix3', { ...fields, seed: 8 }, [a, b]);
     expect(other.contentHash).not.toBe(result.contentHash);
-    const rows = await data.request('readMixRows', { dir: join(dir, 'mix1'), split: 'train', after: -1, limit: 1000 });
+    const rows = await data.request('readMixRows', {
+      dir: join(dir, 'mix1'),
+      split: 'train',
+      after: -1,
+      limit: 1000,
+    });
     expect(rows.map((row) => row.row)).toEqual(Array.from({ length: 113 }, (_, i) => i));
     expect(new Set(rows.map((row) => row.hash)).size).toBe(113);
-    const held = await data.request('readMixRows', { dir: join(dir, 'mix1'), split: 'validation', after: -1, limit: 1000 });
+    const held = await data.request('readMixRows', {
+      dir: join(dir, 'mix1'),
+      split: 'validation',
+      after: -1,
+      limit: 1000,
+    });
     expect(rows.map((row) => row.hash).filter((hash) => held.some((row) => row.hash === hash))).toEqual([]);
-    const picked = await data.request('readMixRowsAt', { dir: join(dir, 'mix1'), split: 'train', rows: [9, 2] });
+    const picked = await data.request('readMixRowsAt', {
+      dir: join(dir, 'mix1'),
+      split: 'train',
+      rows: [9, 2],
+    });
     expect(picked.map((row) => row.messages)).toEqual([rows[9]!.messages, rows[2]!.messages]);
   });
 
   test('asking for more rows than there are is refused, with the number that can be had', async () => {
     const a = { dir: join(dir, 'a'), contentHash: 'x' };
-    await expect(build('mix4', { sources: [{ name: 'a', source: 'a', count: 91 }] }, [a])).rejects.toMatchObject({
+    await expect(
+      build('mix4', { sources: [{ name: 'a', source: 'a', count: 91 }] }, [a]),
+    ).rejects.toMatchObject({
       code: 'no_rows',
       message: expect.stringContaining('90'),
     });
@@ -134,6 +193,8 @@ test('a data process that is killed fails its requests and starts again', async 
   const request = killed.request('readSourceRows', { dir: join(dir, 'again'), after: -1, limit: 1 });
   process.kill(killed.pid!, 'SIGKILL');
   await expect(request).rejects.toMatchObject({ code: 'engine_died' });
-  expect(await killed.request('readSourceRows', { dir: join(dir, 'again'), after: -1, limit: 1 })).toHaveLength(1);
+  expect(
+    await killed.request('readSourceRows', { dir: join(dir, 'again'), after: -1, limit: 1 }),
+  ).toHaveLength(1);
   await killed.close();
 });

@@ -37,7 +37,11 @@ export function sqlString(text: string): string {
 export type Cell = string | number | boolean | null;
 
 /** Rows of a query as objects; 64-bit integers come as numbers (all of ours are counts and row numbers below 2^53). */
-export async function select<R>(connection: DuckDBConnection, sql: string, values: Record<string, Cell> = {}): Promise<R[]> {
+export async function select<R>(
+  connection: DuckDBConnection,
+  sql: string,
+  values: Record<string, Cell> = {},
+): Promise<R[]> {
   const reader = await connection.runAndReadAll(sql, values);
   return reader.getRowObjectsJS().map((row) => {
     for (const key of Object.keys(row)) if (typeof row[key] === 'bigint') row[key] = Number(row[key]);

@@ -15,7 +15,8 @@ export async function encodeConversations(
   threads: number,
 ): Promise<EncodedConversation[]> {
   const texts: string[] = [];
-  for (const pieces of conversations) for (const piece of pieces) if (piece.kind === 'text') texts.push(piece.text);
+  for (const pieces of conversations)
+    for (const piece of pieces) if (piece.kind === 'text') texts.push(piece.text);
   const batch = await tokenizer.encodeBatch(texts, { threads });
   const specials = new Map<string, number>();
   let next = 0;
@@ -47,10 +48,14 @@ function specialId(tokenizer: AddonTokenizer, known: Map<string, number>, token:
   if (id === undefined) {
     const found = tokenizer.tokenToId(token);
     if (found === null)
-      throw new CaravanError('tokenizer_invalid', `the template needs the token ${token}, which the tokenizer does not have`, {
-        place: { file: 'tokenizer.json', field: 'added_tokens' },
-        mend: 'Bring the tokenizer that belongs to this model, or use template: camelidae.',
-      });
+      throw new CaravanError(
+        'tokenizer_invalid',
+        `the template needs the token ${token}, which the tokenizer does not have`,
+        {
+          place: { file: 'tokenizer.json', field: 'added_tokens' },
+          mend: 'Bring the tokenizer that belongs to this model, or use template: camelidae.',
+        },
+      );
     id = found;
     known.set(token, id);
   }

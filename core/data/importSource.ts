@@ -38,10 +38,15 @@ const sampleRows = 200;
  * and reason. The folder appears whole or not at all.
  * @throws `bad_file` where no format fits; `no_rows` where not one row could be kept.
  */
-export async function importSource(request: ImportRequest, report: Report, cancelled: AbortSignal): Promise<ImportResult> {
+export async function importSource(
+  request: ImportRequest,
+  report: Report,
+  cancelled: AbortSignal,
+): Promise<ImportResult> {
   const sizes = await Promise.all(request.files.map(fileSize));
   const bytes = sizes.reduce((sum, size) => sum + size, 0);
-  const guess = request.format === 'auto' ? await guessFormat(request.files) : { format: request.format, notes: [] };
+  const guess =
+    request.format === 'auto' ? await guessFormat(request.files) : { format: request.format, notes: [] };
   const scratch = `${request.outDir}.partial`;
   await rm(scratch, { recursive: true, force: true });
   await mkdir(scratch, { recursive: true });
@@ -51,7 +56,9 @@ export async function importSource(request: ImportRequest, report: Report, cance
     await connection.run(
       'CREATE TABLE rows ("row" BIGINT, label VARCHAR, file VARCHAR, line BIGINT, hash VARCHAR, match_hash VARCHAR, messages VARCHAR)',
     );
-    await connection.run('CREATE TABLE rejects (file VARCHAR, line BIGINT, field VARCHAR, reason VARCHAR, detail VARCHAR)');
+    await connection.run(
+      'CREATE TABLE rejects (file VARCHAR, line BIGINT, field VARCHAR, reason VARCHAR, detail VARCHAR)',
+    );
     const rows = await connection.createAppender('rows');
     const rejects = await connection.createAppender('rejects');
     const labels: Record<string, number> = {};
@@ -64,7 +71,8 @@ export async function importSource(request: ImportRequest, report: Report, cance
       const name = basename(file);
       for await (const raw of readRawRows(file)) {
         if (cancelled.aborted) throw new CaravanError('cancelled', 'the import was cancelled');
-        const result = 'problem' in raw.content ? raw.content : readRow(raw.content.value, guess.format, request.mapping);
+        const result =
+          'problem' in raw.content ? raw.content : readRow(raw.content.value, guess.format, request.mapping);
         if ('problem' in result) {
           const { reason, field, detail } = result.problem;
           rejects.appendVarchar(name);
@@ -99,18 +107,35 @@ export async function importSource(request: ImportRequest, report: Report, cance
     rows.closeSync();
     rejects.closeSync();
     if (kept === 0) {
-      const first = (await select<{ file: string; line: number; field: string | null; reason: string; detail: string }>(connection, 'SELECT * FROM rejects LIMIT 1'))[0];
+      const first = (
+        await select<{ file: string; line: number; field: string | null; reason: string; detail: string }>(
+          connection,
+          'SELECT * FROM rejects LIMIT 1',
+        )
+      )[0];
       throw new CaravanError(
         'no_rows',
-        first ? `not one of ${rejected} rows could be read as ${guess.format}; the first: ${first.reason}: ${first.detail}` : 'the file holds no rows',
+        first
+          ? `not one of ${rejected} rows could be read as ${guess.format}; the first: ${first.reason}: ${first.detail}`
+          : 'the file holds no rows',
         {
-          place: { file: first ? request.files.find((file) => basename(file) === first.file) ?? first.file : request.files[0]!, ...(first && { line: first.line }), ...(first?.field && { field: first.field }) },
+          place: {
+            file: first
+              ? (request.files.find((file) => basename(file) === first.file) ?? first.file)
+              : request.files[0]!,
+            ...(first && { line: first.line }),
+            ...(first?.field && { field: first.field }),
+          },
           mend: 'Check the file, or say what it is with --format or --map.',
         },
       );
     }
-    await connection.run(`COPY (SELECT * FROM rows ORDER BY "row") TO ${sqlString(join(scratch, 'rows.parquet'))} (FORMAT parquet, COMPRESSION zstd)`);
-    await connection.run(`COPY rejects TO ${sqlString(join(scratch, 'rejects.parquet'))} (FORMAT parquet, COMPRESSION zstd)`);
+    await connection.run(
+      `COPY (SELECT * FROM rows ORDER BY "row") TO ${sqlString(join(scratch, 'rows.parquet'))} (FORMAT parquet, COMPRESSION zstd)`,
+    );
+    await connection.run(
+      `COPY rejects TO ${sqlString(join(scratch, 'rejects.parquet'))} (FORMAT parquet, COMPRESSION zstd)`,
+    );
     const hash = createHash('sha256');
     for (const file of request.files) hash.update(await fileHash(file));
     database.close();
@@ -146,7 +171,9 @@ async function fileSize(file: string): Promise<number> {
   }
 }
 
-async function guessFormat(files: string[]): Promise<{ format: Exclude<SourceFormat, 'auto'>; notes: string[] }> {
+async function guessFormat(
+  files: string[],
+): Promise<{ format: Exclude<SourceFormat, 'auto'>; notes: string[] }> {
   const samples: unknown[] = [];
   for (const file of files) {
     for await (const raw of readRawRows(file)) {
@@ -165,7 +192,10 @@ async function guessFormat(files: string[]): Promise<{ format: Exclude<SourceFor
       place: { file: files[0]! },
       mend: 'Map them: --map prompt=COLUMN --map answer=COLUMN.',
     });
-  const notes = share < 1 ? [`format ${format} fits ${(share * 100).toFixed(0)} % of the first ${samples.length} rows`] : [];
+  const notes =
+    share < 1
+      ? [`format ${format} fits ${(share * 100).toFixed(0)} % of the first ${samples.length} rows`]
+      : [];
   return { format, notes };
 }
 
@@ -175,11 +205,14 @@ function contentHash(text: string): string {
 
 /** What two rows must share to count as duplicates: words and roles, not case or spacing. */
 function normalised(messages: readonly Message[]): string {
-  return messages.map((m) => `${m.role}\n${m.content.normalize('NFC').toLowerCase().replace(/\s+/g, ' ').trim()}`).join('\n');
+  return messages
+    .map((m) => `${m.role}\n${m.content.normalize('NFC').toLowerCase().replace(/\s+/g, ' ').trim()}`)
+    .join('\n');
 }
 
 export async function fileHash(file: string): Promise<Buffer> {
   const hash = createHash('sha256');
-  for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>) hash.update(chunk);
+  for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>)
+    hash.update(chunk);
   return hash.digest();
 }

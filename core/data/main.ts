@@ -8,21 +8,38 @@ import type { Addon, AddonTokenizer } from '../engine/AddonTypes.ts';
 import { CaravanError } from '../shared/contract/errors.ts';
 import { buildMix } from './buildMix.ts';
 import { importSource } from './importSource.ts';
-import { requests, toDataSchema, type FromData, type Report, type RequestName, type RequestParams, type RequestResult } from './protocol.ts';
+import {
+  requests,
+  toDataSchema,
+  type FromData,
+  type Report,
+  type RequestName,
+  type RequestParams,
+  type RequestResult,
+} from './protocol.ts';
 import { readMixRows, readMixRowsAt, readRejects, readSourceRows } from './readTables.ts';
 
-type Handler<N extends RequestName> = (params: RequestParams<N>, report: Report, cancelled: AbortSignal) => Promise<RequestResult<N>>;
+type Handler<N extends RequestName> = (
+  params: RequestParams<N>,
+  report: Report,
+  cancelled: AbortSignal,
+) => Promise<RequestResult<N>>;
 
 let addon: Addon | undefined;
 function loadAddon(): Addon {
-  const path = process.env['CARAVAN_ADDON'] ?? fileURLToPath(new URL('../../out/native/caravan.node', import.meta.url));
+  const path =
+    process.env['CARAVAN_ADDON'] ?? fileURLToPath(new URL('../../out/native/caravan.node', import.meta.url));
   try {
     return (addon ??= createRequire(import.meta.url)(path) as Addon);
   } catch (error) {
-    throw new CaravanError('missing_dependency', `the native addon does not load: ${(error as Error).message}`, {
-      place: { file: path },
-      mend: 'Build it with: npm run build:native',
-    });
+    throw new CaravanError(
+      'missing_dependency',
+      `the native addon does not load: ${(error as Error).message}`,
+      {
+        place: { file: path },
+        mend: 'Build it with: npm run build:native',
+      },
+    );
   }
 }
 
@@ -50,7 +67,9 @@ const handlers: { [N in RequestName]: Handler<N> } = {
   },
   inspectModel: ({ dir }) => loadAddon().inspectModel(dir),
   async hashModel({ dir }, report) {
-    const identity = await loadAddon().hashModel(dir, ({ done, total, unit }) => report({ done, total, unit, stage: 'hashing tensors' }));
+    const identity = await loadAddon().hashModel(dir, ({ done, total, unit }) =>
+      report({ done, total, unit, stage: 'hashing tensors' }),
+    );
     return { identity };
   },
   async hashFile({ path }) {
@@ -93,9 +112,15 @@ function explain(error: unknown): CaravanError {
   const known = CaravanError.from(error);
   if (known.code !== 'internal') return known;
   if ((error as NodeJS.ErrnoException).code === 'ENOSPC' || /No space left on device/i.test(known.message))
-    return new CaravanError('disk_full', 'the disk is full', { mend: 'Free some space; nothing half-written is kept.', cause: error });
+    return new CaravanError('disk_full', 'the disk is full', {
+      mend: 'Free some space; nothing half-written is kept.',
+      cause: error,
+    });
   if (/Out of Memory/i.test(known.message))
-    return new CaravanError('out_of_memory', known.message, { mend: 'Build a smaller mix, or give the data process more memory.', cause: error });
+    return new CaravanError('out_of_memory', known.message, {
+      mend: 'Build a smaller mix, or give the data process more memory.',
+      cause: error,
+    });
   return known;
 }
 

@@ -3,7 +3,12 @@ import * as z from 'zod';
 import type { Addon } from '../engine/AddonTypes.ts';
 import { contractErrorSchema } from '../shared/contract/errors.ts';
 import { recipeSchema } from '../shared/dataset/recipe.ts';
-import { columnMappingSchema, messageSchema, rejectReasons, sourceFormats } from '../shared/dataset/source.ts';
+import {
+  columnMappingSchema,
+  messageSchema,
+  rejectReasons,
+  sourceFormats,
+} from '../shared/dataset/source.ts';
 
 /** What a request tells while it works. */
 export type Report = (progress: DataProgress) => void;
@@ -69,7 +74,13 @@ export const requests = {
   readSourceRows: {
     params: z.object({ dir: z.string(), ...page }),
     result: z.array(
-      z.object({ row: z.number(), label: z.string(), line: z.number(), hash: z.string(), messages: z.array(messageSchema) }),
+      z.object({
+        row: z.number(),
+        label: z.string(),
+        line: z.number(),
+        hash: z.string(),
+        messages: z.array(messageSchema),
+      }),
     ),
   },
   readRejects: {
@@ -132,7 +143,12 @@ export const requests = {
   readMixRowsAt: {
     params: z.object({ dir: z.string(), split: z.enum(['train', 'validation']), rows: z.array(z.number()) }),
     result: z.array(
-      z.object({ row: z.number(), source: z.string(), messages: z.array(messageSchema), tokens: z.number().nullable() }),
+      z.object({
+        row: z.number(),
+        source: z.string(),
+        messages: z.array(messageSchema),
+        tokens: z.number().nullable(),
+      }),
     ),
   },
   tokenize: {

@@ -23,7 +23,11 @@ function parseMessages<R extends { messages: Message[] }>(rows: WithJson<R>[]): 
 
 type SourceRows = RequestResult<'readSourceRows'>;
 
-export async function readSourceRows({ dir, after, limit }: RequestParams<'readSourceRows'>): Promise<SourceRows> {
+export async function readSourceRows({
+  dir,
+  after,
+  limit,
+}: RequestParams<'readSourceRows'>): Promise<SourceRows> {
   const rows = await query<WithJson<SourceRows[number]>>(
     `SELECT "row", label, line, hash, messages FROM read_parquet(${sqlString(join(dir, 'rows.parquet'))})
      WHERE "row" > $after ORDER BY "row" LIMIT ${limit}`,
@@ -44,7 +48,12 @@ export function readRejects({ dir, after, limit }: RequestParams<'readRejects'>)
 
 type MixRows = RequestResult<'readMixRows'>;
 
-export async function readMixRows({ dir, split, after, limit }: RequestParams<'readMixRows'>): Promise<MixRows> {
+export async function readMixRows({
+  dir,
+  split,
+  after,
+  limit,
+}: RequestParams<'readMixRows'>): Promise<MixRows> {
   const rows = await query<WithJson<MixRows[number]>>(
     `SELECT "row", source, label, line, hash, messages, tokens FROM read_parquet(${sqlString(join(dir, 'mix.parquet'))})
      WHERE split = $split AND "row" > $after ORDER BY "row" LIMIT ${limit}`,
@@ -55,7 +64,11 @@ export async function readMixRows({ dir, split, after, limit }: RequestParams<'r
 
 type MixRowsAt = RequestResult<'readMixRowsAt'>;
 
-export async function readMixRowsAt({ dir, split, rows }: RequestParams<'readMixRowsAt'>): Promise<MixRowsAt> {
+export async function readMixRowsAt({
+  dir,
+  split,
+  rows,
+}: RequestParams<'readMixRowsAt'>): Promise<MixRowsAt> {
   if (rows.length === 0) return [];
   const found = await query<WithJson<MixRowsAt[number]>>(
     `SELECT "row", source, messages, tokens FROM read_parquet(${sqlString(join(dir, 'mix.parquet'))})

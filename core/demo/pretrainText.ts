@@ -21,15 +21,18 @@ const formats: readonly (readonly [number, (random: Random) => string])[] = [
   [13, codeDocument],
   [14, arithmeticDocument],
   [7, factDocument],
-  [11, narrativeDocument],
-  [14, templateDocument],
+  [9, narrativeDocument],
+  [16, templateDocument],
 ];
 
 /** Streams 1 to 8 of a seed belong to the instruction rows. */
 const pretrainStream = 100;
 
-/** Share of problems drawn in their harder form. */
-const hardShare = 0.25;
+/**
+ * Share of problems drawn in their harder form. Word problems are easy where only the result is told, since a result
+ * of several steps cannot be learned without the steps; the textbook shows these.
+ */
+const hardShare = { general: 0.25, code: 0.25, math: 0.05, workedMath: 0.6 };
 
 /**
  * The pre-training document at one position of an endless sequence: a pure function of its arguments, so that a shard
@@ -59,11 +62,10 @@ function drawKind(random: Random): Kind {
   return roll < 44 ? 'general' : roll < 68 ? 'code' : 'math';
 }
 
-function drawProblem(random: Random, kind = drawKind(random)): Problem {
+function drawProblem(random: Random, kind = drawKind(random), hard = hardShare[kind]): Problem {
   for (;;) {
-    const problem = pickFamily(random, knownFamilies[kind]).draw(random, random.chance(hardShare));
-    if (splitOf(problem) === 'train' && problem.type !== 'GSM_FOBAR' && problem.type !== 'GSM_SV')
-      return problem;
+    const problem = pickFamily(random, knownFamilies[kind]).draw(random, random.chance(hard));
+    if (splitOf(problem) === 'train' && problem.type !== 'GSM_FOBAR' && problem.type !== 'GSM_SV') return problem;
   }
 }
 
@@ -96,8 +98,9 @@ function textbook(random: Random): string {
   const first = random.int(1, 40);
   const blocks: string[] = [];
   for (let i = 0, count = random.int(1, 3); i < count; i++) {
-    const problem = drawProblem(random, random.chance(0.6) ? 'math' : undefined);
-    const work = problem.kind === 'math' ? equationsOf(problem) : [];
+    const worked = random.chance(0.75);
+    const problem = worked ? drawProblem(random, 'math', hardShare.workedMath) : drawProblem(random);
+    const work = worked ? equationsOf(problem) : [];
     const solution = work.length > 0 ? `${work.join('; ')}. Result: ${problem.brief}` : problem.brief;
     blocks.push(`${word} ${first + i}. ${problem.question}\nSolution: ${solution}`);
   }

@@ -115,7 +115,14 @@ export interface ModelSummary {
   mlpBias: boolean;
   qkNorm: boolean;
   normEps: number;
-  parameters: { embedding: number; attention: number; mlp: number; norms: number; head: number; total: number };
+  parameters: {
+    embedding: number;
+    attention: number;
+    mlp: number;
+    norms: number;
+    head: number;
+    total: number;
+  };
   storedDtypes: string[];
   fileBytes: number;
 }

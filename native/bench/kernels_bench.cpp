@@ -37,7 +37,8 @@ struct Array {
   std::vector<float> memory;
 
   Array(DType type, int64_t count) : dtype(type), memory(static_cast<size_t>(count)) {
-    for (int64_t i = 0; i < count; ++i) cpu::store_element(ptr(), i, static_cast<float>(i * 7919 % 1000) / 500.0f - 1.0f);
+    for (int64_t i = 0; i < count; ++i)
+      cpu::store_element(ptr(), i, static_cast<float>(i * 7919 % 1000) / 500.0f - 1.0f);
   }
   Ptr ptr() { return {memory.data(), dtype}; }
 };
@@ -53,7 +54,8 @@ void bench_products(const Exec& exec, DType dtype, int64_t n, int64_t out, int64
   const double forward = best_seconds([&] { linear_forward(exec, y.ptr(), x.ptr(), dense, nullptr, n, 1.0f, false); });
   const double quant = best_seconds([&] { linear_forward(exec, y.ptr(), x.ptr(), packed, nullptr, n, 1.0f, false); });
   const double input = best_seconds([&] { linear_backward_input(exec, x.ptr(), y.ptr(), dense, n, 1.0f, false); });
-  const double input_quant = best_seconds([&] { linear_backward_input(exec, x.ptr(), y.ptr(), packed, n, 1.0f, false); });
+  const double input_quant =
+      best_seconds([&] { linear_backward_input(exec, x.ptr(), y.ptr(), packed, n, 1.0f, false); });
   const double weight =
       best_seconds([&] { linear_backward_weight(exec, dw.ptr(), y.ptr(), x.ptr(), n, out, in, 0.0f); });
   std::printf("%s N %5ld O %5ld C %5ld GFLOP/s: forward %6.1f nf4 %6.1f | input %6.1f nf4 %6.1f | weight %6.1f\n",
@@ -71,9 +73,10 @@ void bench_decode(const Exec& exec, int64_t n, int64_t out, int64_t in) {
   const double f32 = seconds(Weight::of(w32.ptr(), out, in)), b16 = seconds(Weight::of(w16.ptr(), out, in)),
                q4 = seconds(Weight::of(view));
   const double weights = 1e-9 * static_cast<double>(out * in);
-  std::printf("decode N %ld O %5ld C %5ld, us and 10^9 weights/s: f32 %7.1f %5.2f | bf16 %7.1f %5.2f | nf4 %7.1f %5.2f\n",
-              static_cast<long>(n), static_cast<long>(out), static_cast<long>(in), f32 * 1e6, weights / f32, b16 * 1e6,
-              weights / b16, q4 * 1e6, weights / q4);
+  std::printf(
+      "decode N %ld O %5ld C %5ld, us and 10^9 weights/s: f32 %7.1f %5.2f | bf16 %7.1f %5.2f | nf4 %7.1f %5.2f\n",
+      static_cast<long>(n), static_cast<long>(out), static_cast<long>(in), f32 * 1e6, weights / f32, b16 * 1e6,
+      weights / b16, q4 * 1e6, weights / q4);
 }
 
 void bench_attention(const Exec& exec, DType dtype, int64_t sequences, int64_t length) {
@@ -84,24 +87,25 @@ void bench_attention(const Exec& exec, DType dtype, int64_t sequences, int64_t l
   std::vector<int32_t> cuts;
   for (int64_t s = 0; s <= sequences; ++s) cuts.push_back(static_cast<int32_t>(s * length));
   float* l = lse.ptr().as<float>();
-  const double forward = best_seconds([&] {
-    attention_forward(exec, out.ptr(), l, q.ptr(), k.ptr(), v.ptr(), cuts.data(), sequences, n, shape);
-  });
+  const double forward = best_seconds(
+      [&] { attention_forward(exec, out.ptr(), l, q.ptr(), k.ptr(), v.ptr(), cuts.data(), sequences, n, shape); });
   const double backward = best_seconds([&] {
     attention_backward(exec, dq.ptr(), dk.ptr(), dv.ptr(), dout.ptr(), q.ptr(), k.ptr(), v.ptr(), out.ptr(), l,
                        cuts.data(), sequences, n, shape);
   });
   const double flops = 2e-9 * static_cast<double>(sequences * length * length / 2 * 9 * 64);
-  std::printf("%s attention %ld x %4ld: forward %7.2f ms %6.1f GFLOP/s | backward %7.2f ms %6.1f GFLOP/s\n", name(dtype),
-              static_cast<long>(sequences), static_cast<long>(length), forward * 1e3, 2 * flops / forward,
+  std::printf("%s attention %ld x %4ld: forward %7.2f ms %6.1f GFLOP/s | backward %7.2f ms %6.1f GFLOP/s\n",
+              name(dtype), static_cast<long>(sequences), static_cast<long>(length), forward * 1e3, 2 * flops / forward,
               backward * 1e3, 5 * flops / backward);
 }
 
 void bench_elements(const Exec& exec, DType dtype) {
   constexpr int64_t n = 2048, c = 576, f = 1536;
-  Array a(dtype, n * f), b(dtype, n * f), d(dtype, n * f), weight(DType::f32, c), rstd(DType::f32, n), dw(DType::f32, c);
+  Array a(dtype, n * f), b(dtype, n * f), d(dtype, n * f), weight(DType::f32, c), rstd(DType::f32, n),
+      dw(DType::f32, c);
   const auto report = [&](const char* what, int64_t count, const std::function<void()>& body) {
-    std::printf("%s %-18s %6.3f ns an element\n", name(dtype), what, best_seconds(body) * 1e9 / static_cast<double>(count));
+    std::printf("%s %-18s %6.3f ns an element\n", name(dtype), what,
+                best_seconds(body) * 1e9 / static_cast<double>(count));
   };
   float* r = rstd.ptr().as<float>();
   report("rmsnorm_forward", n * c, [&] { rmsnorm_forward(exec, a.ptr(), r, b.ptr(), weight.ptr(), n, c, 1e-5f); });

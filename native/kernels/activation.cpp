@@ -28,7 +28,9 @@ void gelu_backward(const Exec& exec, Ptr dx, ConstPtr dout, ConstPtr x, int64_t 
   CARAVAN_DISPATCH(gelu_backward, exec, dx, dout, x, count);
 }
 
-void add_inplace(const Exec& exec, Ptr y, ConstPtr x, int64_t count) { CARAVAN_DISPATCH(add_inplace, exec, y, x, count); }
+void add_inplace(const Exec& exec, Ptr y, ConstPtr x, int64_t count) {
+  CARAVAN_DISPATCH(add_inplace, exec, y, x, count);
+}
 
 void convert(const Exec& exec, Ptr y, ConstPtr x, int64_t count) { CARAVAN_DISPATCH(convert, exec, y, x, count); }
 

@@ -19,8 +19,8 @@ void attention_backward(const Exec& exec, Ptr dq, Ptr dk, Ptr dv, ConstPtr dout,
   CARAVAN_DISPATCH(attention_backward, exec, dq, dk, dv, dout, q, k, v, out, lse, cu_seqlens, sequences, n, shape);
 }
 
-void attention_decode(const Exec& exec, Ptr out, ConstPtr q, ConstPtr k_cache, ConstPtr v_cache, int64_t past, int64_t n,
-                      const AttentionShape& shape) {
+void attention_decode(const Exec& exec, Ptr out, ConstPtr q, ConstPtr k_cache, ConstPtr v_cache, int64_t past,
+                      int64_t n, const AttentionShape& shape) {
   CARAVAN_DISPATCH(attention_decode, exec, out, q, k_cache, v_cache, past, n, shape);
 }
 

@@ -26,7 +26,7 @@ void attention_backward(const Exec& exec, Ptr dq, Ptr dk, Ptr dv, ConstPtr dout,
 
 /// Decoding against a cache: query i (of N new tokens of ONE sequence, at positions past .. past + N - 1) sees cache rows
 /// 0 .. past + i. q, out (N, heads, head_dim); k_cache, v_cache (capacity, kv_heads, head_dim) already hold the new rows.
-void attention_decode(const Exec& exec, Ptr out, ConstPtr q, ConstPtr k_cache, ConstPtr v_cache, int64_t past, int64_t n,
-                      const AttentionShape& shape);
+void attention_decode(const Exec& exec, Ptr out, ConstPtr q, ConstPtr k_cache, ConstPtr v_cache, int64_t past,
+                      int64_t n, const AttentionShape& shape);
 
 }  // namespace caravan

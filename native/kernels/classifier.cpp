@@ -27,8 +27,8 @@ void scatter_rows_add(const Exec& exec, Ptr x, ConstPtr in, const int32_t* rows,
   CARAVAN_DISPATCH(scatter_rows_add, exec, x, in, rows, m, c);
 }
 
-void cross_entropy(const Exec& exec, float* losses, float* logits, const int32_t* targets, int64_t m, int64_t
-                   v, bool gradient, float gradient_scale) {
+void cross_entropy(const Exec& exec, float* losses, float* logits, const int32_t* targets, int64_t m, int64_t v,
+                   bool gradient, float gradient_scale) {
   CARAVAN_DISPATCH(cross_entropy, exec, losses, logits, targets, m, v, gradient, gradient_scale);
 }
 

@@ -16,20 +16,19 @@ namespace caravan {
 
 }  // namespace caravan
 
-#define CARAVAN_TWINS(op)            \
-  namespace cpu {                    \
-  extern decltype(caravan::op) op;   \
-  }                                  \
-  namespace cuda {                   \
-  extern decltype(caravan::op) op;   \
+#define CARAVAN_TWINS(op)          \
+  namespace cpu {                  \
+  extern decltype(caravan::op) op; \
+  }                                \
+  namespace cuda {                 \
+  extern decltype(caravan::op) op; \
   }
 
 #ifdef CARAVAN_CUDA
-#define CARAVAN_DISPATCH(op, exec, ...)                                                    \
-  return (exec).device == Device::cuda ? caravan::cuda::op((exec), __VA_ARGS__)            \
-                                       : caravan::cpu::op((exec), __VA_ARGS__)
+#define CARAVAN_DISPATCH(op, exec, ...) \
+  return (exec).device == Device::cuda ? caravan::cuda::op((exec), __VA_ARGS__) : caravan::cpu::op((exec), __VA_ARGS__)
 #else
-#define CARAVAN_DISPATCH(op, exec, ...)                               \
-  if ((exec).device == Device::cuda) throw_cuda_unavailable(#op);     \
+#define CARAVAN_DISPATCH(op, exec, ...)                           \
+  if ((exec).device == Device::cuda) throw_cuda_unavailable(#op); \
   return caravan::cpu::op((exec), __VA_ARGS__)
 #endif

@@ -46,7 +46,9 @@ struct Ptr {
   Ptr(bf16* pointer) : data(pointer), dtype(DType::bf16) {}
 
   template <typename T>
-  T* as() const { return static_cast<T*>(data); }
+  T* as() const {
+    return static_cast<T*>(data);
+  }
   explicit operator bool() const { return data != nullptr; }
   /// The same array from `elements` on.
   Ptr at(int64_t elements) const {
@@ -65,7 +67,9 @@ struct ConstPtr {
   ConstPtr(Ptr other) : data(other.data), dtype(other.dtype) {}
 
   template <typename T>
-  const T* as() const { return static_cast<const T*>(data); }
+  const T* as() const {
+    return static_cast<const T*>(data);
+  }
   explicit operator bool() const { return data != nullptr; }
   ConstPtr at(int64_t elements) const {
     return {static_cast<const char*>(data) + elements * static_cast<int64_t>(size_of(dtype)), dtype};

@@ -40,13 +40,12 @@ void grouped_linear_forward(const Exec& exec, Ptr y, ConstPtr x, ConstPtr w, con
 void grouped_linear_backward_input(const Exec& exec, Ptr dx, ConstPtr dy, ConstPtr w, const int32_t* offsets,
                                    int64_t groups, int64_t n, int64_t out_features, int64_t in_features, float scale,
                                    bool accumulate) {
-  CARAVAN_DISPATCH(grouped_linear_backward_input, exec, dx, dy, w, offsets, groups, n, out_features, in_features,
-                   scale, accumulate);
+  CARAVAN_DISPATCH(grouped_linear_backward_input, exec, dx, dy, w, offsets, groups, n, out_features, in_features, scale,
+                   accumulate);
 }
 
 void grouped_linear_backward_weight(const Exec& exec, Ptr dw, ConstPtr dy, ConstPtr x, const int32_t* offsets,
-                                    int64_t groups, int64_t n, int64_t out_features, int64_t in_features,
-                                    float scale) {
+                                    int64_t groups, int64_t n, int64_t out_features, int64_t in_features, float scale) {
   CARAVAN_DISPATCH(grouped_linear_backward_weight, exec, dw, dy, x, offsets, groups, n, out_features, in_features,
                    scale);
 }

@@ -15,7 +15,7 @@ namespace caravan {
 
 /// A weight W (rows = out features, cols = in features): dense in f32 or bf16, or NF4. A view.
 struct Weight {
-  ConstPtr dense;        // (rows, cols), or null when quantised
+  ConstPtr dense;  // (rows, cols), or null when quantised
   const Nf4View* nf4 = nullptr;
   int64_t rows = 0;
   int64_t cols = 0;

@@ -9,8 +9,7 @@ CARAVAN_TWINS(adamw8bit_update)
 CARAVAN_TWINS(squared_norm)
 CARAVAN_TWINS(stochastic_round)
 
-void adamw_update(const Exec& exec, Ptr p, ConstPtr g, float* m, float* v, int64_t count, const AdamWOptions&
-                  options) {
+void adamw_update(const Exec& exec, Ptr p, ConstPtr g, float* m, float* v, int64_t count, const AdamWOptions& options) {
   CARAVAN_DISPATCH(adamw_update, exec, p, g, m, v, count, options);
 }
 
@@ -19,9 +18,7 @@ void adamw8bit_update(const Exec& exec, Ptr p, ConstPtr g, uint8_t* state1, uint
   CARAVAN_DISPATCH(adamw8bit_update, exec, p, g, state1, state2, absmax1, absmax2, count, options);
 }
 
-double squared_norm(const Exec& exec, ConstPtr g, int64_t count) {
-  CARAVAN_DISPATCH(squared_norm, exec, g, count);
-}
+double squared_norm(const Exec& exec, ConstPtr g, int64_t count) { CARAVAN_DISPATCH(squared_norm, exec, g, count); }
 
 void stochastic_round(const Exec& exec, bf16* y, const float* x, int64_t count, uint32_t seed, uint32_t step,
                       uint32_t parameter, uint32_t micro) {

@@ -12,10 +12,10 @@ struct AdamWOptions {
   float beta2 = 0.999f;
   float eps = 1e-8f;
   float weight_decay = 0.0f;
-  int64_t step = 1;           // counted from 1, for bias correction
+  int64_t step = 1;             // counted from 1, for bias correction
   float gradient_scale = 1.0f;  // clipping
-  uint32_t seed = 0;          // stochastic rounding of bf16 parameters: key (seed, step)
-  uint32_t parameter = 0;     // index of the parameter tensor, in the counter
+  uint32_t seed = 0;            // stochastic rounding of bf16 parameters: key (seed, step)
+  uint32_t parameter = 0;       // index of the parameter tensor, in the counter
 };
 
 constexpr int64_t adamw8bit_block = 256;

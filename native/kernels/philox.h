@@ -40,10 +40,10 @@ CARAVAN_HOST_DEVICE constexpr float uniform01(uint32_t word) { return static_cas
 /// The third counter word's upper bits say what a draw is for, so that no two uses share a stream. Dropout uses
 /// layer * 16 + site with site < 8 (see dropout.h) and layer < 2^20; every other use sets the top bit.
 enum class PhiloxUse : uint32_t {
-  init = 0x80000000u,              // key (seed, 0), counter (element / 4 low, high, use | parameter index, 0)
+  init = 0x80000000u,                 // key (seed, 0), counter (element / 4 low, high, use | parameter index, 0)
   stochastic_rounding = 0x90000000u,  // key (seed, step), counter (element / 4 low, high, use | parameter index, micro)
-  row_order = 0xA0000000u,         // key (seed, epoch), counter (index / 4, 0, use, 0)
-  sampling = 0xB0000000u,          // key (seed, 0), counter (token index, 0, use, 0)
+  row_order = 0xA0000000u,            // key (seed, epoch), counter (index / 4, 0, use, 0)
+  sampling = 0xB0000000u,             // key (seed, 0), counter (token index, 0, use, 0)
 };
 
 }  // namespace caravan

@@ -50,7 +50,8 @@ void check_each(const Array& actual, double relative, const std::string& what, F
   int64_t wrong = 0;
   for (int64_t i = 0; i < actual.count(); ++i) {
     const double e = expected(i);
-    const double limit = relative * std::max(1.0, std::fabs(e)) + (actual.dtype == DType::bf16 ? std::fabs(e) / 127.0 : 0.0);
+    const double limit =
+        relative * std::max(1.0, std::fabs(e)) + (actual.dtype == DType::bf16 ? std::fabs(e) / 127.0 : 0.0);
     if (!(std::fabs(actual[i] - e) <= limit) && wrong++ == 0) {
       FAIL_CHECK("element " << i << ": " << actual[i] << ", expected " << e);
     }

@@ -51,12 +51,9 @@ AttentionShape shape_of(int64_t heads, int64_t kv_heads, int64_t head_dim, int64
 // windows smaller and larger than a block; an empty sequence.
 std::vector<Case> cases() {
   return {
-      {shape_of(1, 1, 8, 0), {0, 1}},
-      {shape_of(3, 1, 17, 0), {0, 3, 3, 70}},
-      {shape_of(4, 4, 33, 5), {0, 67, 68}},
-      {shape_of(6, 2, 64, 0), {0, 48, 112, 241}},
-      {shape_of(2, 1, 80, 64), {0, 200}},
-      {shape_of(4, 2, 128, 100), {0, 131, 260}},
+      {shape_of(1, 1, 8, 0), {0, 1}},       {shape_of(3, 1, 17, 0), {0, 3, 3, 70}},
+      {shape_of(4, 4, 33, 5), {0, 67, 68}}, {shape_of(6, 2, 64, 0), {0, 48, 112, 241}},
+      {shape_of(2, 1, 80, 64), {0, 200}},   {shape_of(4, 2, 128, 100), {0, 131, 260}},
       {shape_of(2, 2, 256, 1), {0, 65}},
   };
 }
@@ -64,7 +61,8 @@ std::vector<Case> cases() {
 void check_close(const Array& actual, const Array& expected, double relative, const std::string& what) {
   INFO(what);
   double largest = 1.0;  // where a query sees one key, its gradient is zero but for rounding
-  for (int64_t i = 0; i < expected.count(); ++i) largest = std::max(largest, std::fabs(static_cast<double>(expected[i])));
+  for (int64_t i = 0; i < expected.count(); ++i)
+    largest = std::max(largest, std::fabs(static_cast<double>(expected[i])));
   int64_t wrong = 0;
   for (int64_t i = 0; i < actual.count(); ++i) {
     const double rounding = actual.dtype == DType::bf16 ? std::fabs(expected[i]) / 127.0 : 0.0;
@@ -141,8 +139,8 @@ TEST_CASE("lse may be null") {
   const Case c{shape_of(2, 1, 16, 0), {0, 30}};
   Tensors with(c, DType::f32, 5), without(c, DType::f32, 5);
   with.run({}, c);
-  attention_forward({}, without.out.ptr(), nullptr, without.q.ptr(), without.k.ptr(), without.v.ptr(), c.cuts.data(), 1, 30,
-                    c.shape);
+  attention_forward({}, without.out.ptr(), nullptr, without.q.ptr(), without.k.ptr(), without.v.ptr(), c.cuts.data(), 1,
+                    30, c.shape);
   CHECK(with.out.bytes == without.out.bytes);
 }
 

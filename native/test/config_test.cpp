@@ -44,8 +44,8 @@ TEST_CASE("each family reads its own switches") {
   CHECK_FALSE(llama.qkv_bias);
   CHECK(llama.windows == std::vector<int64_t>{0, 0});
 
-  const ModelConfig biased = parse_model_config(
-      with(test::tiny_config_json(), R"("attention_bias": true, "mlp_bias": true)"), "tiny");
+  const ModelConfig biased =
+      parse_model_config(with(test::tiny_config_json(), R"("attention_bias": true, "mlp_bias": true)"), "tiny");
   CHECK(biased.qkv_bias);
   CHECK(biased.o_bias);
   CHECK(biased.mlp_bias);
@@ -91,7 +91,8 @@ TEST_CASE("rope: plain, linear, dynamic, llama3, yarn under old and new keys") {
 
   const auto llama3 = frequencies(
       R"("rope_parameters": {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
-          "high_freq_factor": 4.0, "original_max_position_embeddings": 64})", 128, &factor);
+          "high_freq_factor": 4.0, "original_max_position_embeddings": 64})",
+      128, &factor);
   CHECK(llama3[0] == doctest::Approx(plain[0]));        // wave 6.3 < 64 / 4
   CHECK(llama3[3] == doctest::Approx(plain[3] / 8.0));  // wave 6283 > 64
   const double wave = 2.0 * M_PI / plain[1];            // 62.8: between 16 and 64
@@ -144,7 +145,8 @@ TEST_CASE("parameters of Llama-2-7B") {
   const ModelConfig config = parse_model_config(
       R"({"architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "intermediate_size": 11008,
           "num_hidden_layers": 32, "num_attention_heads": 32, "vocab_size": 32000, "max_position_embeddings": 4096,
-          "rms_norm_eps": 1e-5})", "llama-2");
+          "rms_norm_eps": 1e-5})",
+      "llama-2");
   CHECK(config.parameter_count() == 6738415616);
   MethodOptions method;
   method.method = Method::pesc;

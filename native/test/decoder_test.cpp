@@ -156,8 +156,7 @@ TEST_CASE("at step 0 the crafted model is the base model, bit for bit, whatever 
   for (const DType activation : {DType::f32, DType::bf16}) {
     for (const BaseDType base : {BaseDType::f32, BaseDType::bf16, BaseDType::nf4}) {
       const auto logits_of = [&](Method method) {
-        TinySession session =
-            make_session(Exec(), tiny_config("qwen2"), tiny_method(method), DType::f32, base, false);
+        TinySession session = make_session(Exec(), tiny_config("qwen2"), tiny_method(method), DType::f32, base, false);
         Decoder decoder(Exec(), session.model, options_for(activation));
         std::vector<float> logits(rows.size() * 61);
         decoder.logits(batch.tokens(), rows.data(), static_cast<int64_t>(rows.size()), logits.data());

@@ -107,7 +107,7 @@ struct Sizes {
   int64_t n, out, in;
 };
 // Below, at and above the widths of vectors, panels, blocks of NF4 and blocks of k; few rows and many.
-constexpr Sizes sizes[] = {{1, 1, 1},    {1, 67, 64},   {3, 17, 63},   {2, 33, 192}, {8, 5, 130},  {9, 31, 65},
+constexpr Sizes sizes[] = {{1, 1, 1},     {1, 67, 64},    {3, 17, 63},   {2, 33, 192},  {8, 5, 130}, {9, 31, 65},
                            {17, 67, 128}, {67, 129, 321}, {13, 400, 70}, {250, 16, 64}, {5, 96, 642}};
 
 }  // namespace
@@ -263,11 +263,11 @@ TEST_CASE("a product over nothing is zero, plus bias") {
   const Exec exec;
   const float bias[] = {1.0f, -2.0f};
   std::vector<float> y = {5.0f, 5.0f, 5.0f, 5.0f};
-  linear_forward(exec, y.data(), static_cast<const float*>(nullptr), Weight::of(static_cast<const float*>(nullptr), 2, 0),
-                 bias, 2, 1.0f, false);
+  linear_forward(exec, y.data(), static_cast<const float*>(nullptr),
+                 Weight::of(static_cast<const float*>(nullptr), 2, 0), bias, 2, 1.0f, false);
   CHECK(y == std::vector<float>{1.0f, -2.0f, 1.0f, -2.0f});
-  linear_forward(exec, y.data(), static_cast<const float*>(nullptr), Weight::of(static_cast<const float*>(nullptr), 2, 0),
-                 bias, 0, 1.0f, false);
+  linear_forward(exec, y.data(), static_cast<const float*>(nullptr),
+                 Weight::of(static_cast<const float*>(nullptr), 2, 0), bias, 0, 1.0f, false);
 }
 
 TEST_CASE("a NaN or an infinity in one row stays in that row") {

@@ -46,8 +46,8 @@ std::vector<double> row_of(const Array& x, int64_t row, int64_t c) {
 }
 
 void check_close(float actual, double expected, DType dtype, double relative = 2e-6) {
-  const double limit = relative * std::max(1.0, std::fabs(expected)) +
-                       (dtype == DType::bf16 ? std::fabs(expected) / 60.0 + 1e-6 : 0.0);
+  const double limit =
+      relative * std::max(1.0, std::fabs(expected)) + (dtype == DType::bf16 ? std::fabs(expected) / 60.0 + 1e-6 : 0.0);
   CHECK(std::fabs(actual - expected) <= limit);
 }
 
@@ -128,7 +128,8 @@ TEST_CASE("backward equals the formula at every size, accumulates, and no bit de
             exec.pool = pool.get();
             Array dx = dx0, dweight(DType::f32, c, 5);
             const Array dweight0 = dweight;
-            rmsnorm_backward(exec, dx.ptr(), dweight.floats(), dy.ptr(), x.ptr(), rstd.floats(), weight.ptr(), n, c, true);
+            rmsnorm_backward(exec, dx.ptr(), dweight.floats(), dy.ptr(), x.ptr(), rstd.floats(), weight.ptr(), n, c,
+                             true);
             std::vector<char> all = dx.bytes;
             all.insert(all.end(), dweight.bytes.begin(), dweight.bytes.end());
             if (!first.empty()) {
@@ -143,7 +144,8 @@ TEST_CASE("backward equals the formula at every size, accumulates, and no bit de
               for (int64_t i = 0; i < c; ++i) dot += static_cast<double>(dy[row * c + i]) * weight[i] * x[row * c + i];
               for (int64_t i = 0; i < c; ++i) {
                 const int64_t at = row * c + i;
-                const double expected = r * (static_cast<double>(dy[at]) * weight[i] - x[at] * dot * r * r / static_cast<double>(c));
+                const double expected =
+                    r * (static_cast<double>(dy[at]) * weight[i] - x[at] * dot * r * r / static_cast<double>(c));
                 check_close(dx[at], expected + dx0[at], dtype, 4e-6);
                 expected_dweight[static_cast<size_t>(i)] +=
                     static_cast<double>(dy[at]) * cpu::round_to(dtype, x[at] * rstd[row]);

@@ -37,7 +37,8 @@ TEST_CASE("pairs (i, i + half) turn by the angle of their position; the inverse 
             const double here = x[static_cast<size_t>(row * head_dim + i)];
             const double rotated = i < half ? -x[static_cast<size_t>(row * head_dim + i + half)]
                                             : x[static_cast<size_t>(row * head_dim + i - half)];
-            REQUIRE(y[static_cast<size_t>(row * head_dim + i)] == doctest::Approx(here * c + rotated * s).epsilon(1e-5));
+            REQUIRE(y[static_cast<size_t>(row * head_dim + i)] ==
+                    doctest::Approx(here * c + rotated * s).epsilon(1e-5));
           }
         }
         std::vector<bf16> narrow;

@@ -16,7 +16,8 @@ std::string tiny_config_json(const std::string& family) {
   return R"({"architectures": [")" + architecture + R"("], "hidden_size": 32, "intermediate_size": 48,
     "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "vocab_size": 61,
     "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu",
-    "tie_word_embeddings": )" + (family == "qwen2" ? "true" : "false") + "}";
+    "tie_word_embeddings": )" +
+         (family == "qwen2" ? "true" : "false") + "}";
 }
 
 ModelConfig tiny_config(const std::string& family) { return parse_model_config(tiny_config_json(family), "tiny"); }
@@ -74,7 +75,8 @@ TinySession make_session(const Exec& exec, const ModelConfig& config, const Meth
 std::vector<Conversation> make_conversations(int count, uint32_t seed, int64_t vocab_size) {
   std::vector<Conversation> conversations;
   for (int i = 0; i < count; ++i) {
-    const uint32_t length = 5 + philox(seed, 1, static_cast<uint32_t>(i), 0, 0, 0).word[0] % static_cast<uint32_t>(3 * count);
+    const uint32_t length =
+        5 + philox(seed, 1, static_cast<uint32_t>(i), 0, 0, 0).word[0] % static_cast<uint32_t>(3 * count);
     Conversation conversation;
     for (uint32_t j = 0; j < length; ++j) {
       const uint32_t word = philox(seed, 2, static_cast<uint32_t>(i), j, 0, 0).word[0];

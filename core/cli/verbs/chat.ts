@@ -61,7 +61,12 @@ With --json: {text, ids, stop_reason, tokens_per_second}; ids hold the stop toke
         messages.push({ role: 'user', content: line });
         const answer = await ask(client, context, settings, messages);
         messages.push({ role: 'assistant', content: answer.text });
-        output.document({ text: answer.text, ids: answer.ids, stop_reason: answer.stopReason, tokens_per_second: answer.tokensPerSecond });
+        output.document({
+          text: answer.text,
+          ids: answer.ids,
+          stop_reason: answer.stopReason,
+          tokens_per_second: answer.tokensPerSecond,
+        });
       }
       terminal.prompt();
     }
@@ -95,7 +100,12 @@ function readSettings({ options, cwd }: VerbContext) {
   };
 }
 
-async function ask(client: Client, context: VerbContext, settings: Settings, messages: Message[]): Promise<Answer> {
+async function ask(
+  client: Client,
+  context: VerbContext,
+  settings: Settings,
+  messages: Message[],
+): Promise<Answer> {
   const answerId = randomUUID();
   const unsubscribe = client.on('answerToken', (token) => {
     if (token.answerId === answerId) context.output.stream(token.text);

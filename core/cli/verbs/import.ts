@@ -33,7 +33,8 @@ Every row is kept, or named with file, line, field and reason: \`caravan import\
     });
     const done = await followJob(client, job, output, interrupted);
     const source = await client.call('getSource', { id: done.subjectId ?? '' });
-    const rejects = source.rejected === 0 ? [] : await client.call('readSourceRejects', { id: source.id, limit: 1000 });
+    const rejects =
+      source.rejected === 0 ? [] : await client.call('readSourceRejects', { id: source.id, limit: 1000 });
     output.document({ ...source, rejects });
     output.line(
       `${source.name}: ${formatCount(source.rowsIn)} rows in, ${formatCount(source.rows)} kept, ` +
@@ -45,7 +46,8 @@ Every row is kept, or named with file, line, field and reason: \`caravan import\
         `  ${reject.file}:${reject.line}${reject.field ? ` field ${reject.field}` : ''}: ` +
           `${reject.reason}: ${reject.detail}`,
       );
-    if (source.rejected > 20) output.line(`  … and ${source.rejected - 20} more; --json lists the first thousand.`);
+    if (source.rejected > 20)
+      output.line(`  … and ${source.rejected - 20} more; --json lists the first thousand.`);
     return 0;
   },
 };
@@ -56,7 +58,10 @@ function parseMapping(pairs: string[]): ColumnMapping | undefined {
   for (const pair of pairs) {
     const [to, column] = [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)];
     if (!pair.includes('=') || (to !== 'prompt' && to !== 'answer' && to !== 'system') || column === '')
-      throw new CaravanError('bad_option', `--map ${pair} is not of the form prompt=COLUMN, answer=COLUMN or system=COLUMN`);
+      throw new CaravanError(
+        'bad_option',
+        `--map ${pair} is not of the form prompt=COLUMN, answer=COLUMN or system=COLUMN`,
+      );
     mapping[to] = column;
   }
   const { prompt, answer, system } = mapping;

@@ -23,11 +23,18 @@ inspect  architecture, parameters by group, tokenizer; M is a name or a folder
       output.document(models);
       output.table(
         ['name', 'family', 'parameters', 'stored', 'folder'],
-        models.map((m) => [m.name, m.family, formatCount(m.parameters.total), m.storedDtypes.join('+'), m.dir]),
+        models.map((m) => [
+          m.name,
+          m.family,
+          formatCount(m.parameters.total),
+          m.storedDtypes.join('+'),
+          m.dir,
+        ]),
       );
       return 0;
     }
-    if (reference === undefined) throw new CaravanError('bad_option', `model ${action ?? 'add'}: a model is missing`);
+    if (reference === undefined)
+      throw new CaravanError('bad_option', `model ${action ?? 'add'}: a model is missing`);
     const model = resolveReference(cwd, reference);
     switch (action) {
       case 'add': {
@@ -47,8 +54,11 @@ inspect  architecture, parameters by group, tokenizer; M is a name or a folder
         return 0;
       }
       case 'remove': {
-        const found = (await client.call('listModels', {})).find((m) => m.name === reference || m.id === reference);
-        if (!found) throw new CaravanError('not_found', `there is no model named '${reference}' in the library`);
+        const found = (await client.call('listModels', {})).find(
+          (m) => m.name === reference || m.id === reference,
+        );
+        if (!found)
+          throw new CaravanError('not_found', `there is no model named '${reference}' in the library`);
         await client.call('removeModel', { id: found.id });
         output.document({ removed: found.id });
         output.line(`${found.name} is out of the library; its files are untouched.`);

@@ -17,16 +17,27 @@ export const verb: Verb = {
     const plan = await client.call('planRun', { config, probe: !flag(options, 'no-probe') });
     output.document(plan);
     const p = plan.parameters;
-    output.line(`parameters   ${formatCount(p.total)}, of which ${formatCount(p.trainable)} train (${formatShare(p.trainable / p.total)})`);
-    output.line(`             base ${formatCount(p.base)}, LoRA ${formatCount(p.lora)}, adapters ${formatCount(p.adapters)}, routers ${formatCount(p.routers)}`);
-    output.line(`steps        ${formatCount(plan.steps)} over ${formatCount(plan.rows)} rows, ${plan.warmupSteps} of warm-up`);
+    output.line(
+      `parameters   ${formatCount(p.total)}, of which ${formatCount(p.trainable)} train (${formatShare(p.trainable / p.total)})`,
+    );
+    output.line(
+      `             base ${formatCount(p.base)}, LoRA ${formatCount(p.lora)}, adapters ${formatCount(p.adapters)}, routers ${formatCount(p.routers)}`,
+    );
+    output.line(
+      `steps        ${formatCount(plan.steps)} over ${formatCount(plan.rows)} rows, ${plan.warmupSteps} of warm-up`,
+    );
     output.line(
       `time         ${plan.estimatedMs === null ? 'not probed' : `about ${formatDuration(plan.estimatedMs)}`}` +
-        (plan.probe ? ` (longest batch: ${formatDuration(plan.probe.stepMs)}, ${formatCount(plan.probe.tokensPerSecond)} tokens/s)` : ''),
+        (plan.probe
+          ? ` (longest batch: ${formatDuration(plan.probe.stepMs)}, ${formatCount(plan.probe.tokensPerSecond)} tokens/s)`
+          : ''),
     );
     output.line(`checkpoint   ${formatBytes(plan.checkpointBytes)} each`);
-    output.line(`memory       ${formatBytes(plan.totalMemoryBytes)} of ${formatBytes(plan.availableMemoryBytes)} available`);
-    for (const { item, bytes } of plan.memory) output.line(`             ${item.padEnd(24)} ${formatBytes(bytes).padStart(11)}`);
+    output.line(
+      `memory       ${formatBytes(plan.totalMemoryBytes)} of ${formatBytes(plan.availableMemoryBytes)} available`,
+    );
+    for (const { item, bytes } of plan.memory)
+      output.line(`             ${item.padEnd(24)} ${formatBytes(bytes).padStart(11)}`);
     if (!plan.fits)
       throw new CaravanError('does_not_fit', 'the run needs more memory than there is', {
         mend: 'Lower seqLen, microBatchSize or adapterDim, set recompute: true, or use baseDtype: nf4.',

@@ -10,7 +10,8 @@ import type { Verb } from '../Verb.ts';
 
 export const verb: Verb = {
   summary: 'The history of runs: list, show, compare, export; stop or pause one.',
-  usage: 'runs [list | show RUN | compare RUN RUN… | export RUN --out FILE [--format csv|jsonl] | stop RUN | pause RUN | continue RUN]',
+  usage:
+    'runs [list | show RUN | compare RUN RUN… | export RUN --out FILE [--format csv|jsonl] | stop RUN | pause RUN | continue RUN]',
   help: 'RUN is an id, the start of one, or a name.',
   options: { out: { type: 'string' }, format: { type: 'string' } },
   async run({ words, options, output, cwd, connect }) {
@@ -36,9 +37,13 @@ export const verb: Verb = {
       case 'export': {
         const out = text(options, 'out');
         if (out === undefined) throw new CaravanError('bad_option', '--out FILE is missing');
-        const format = choice(options, 'format', ['csv', 'jsonl'] as const) ?? (out.endsWith('.csv') ? 'csv' : 'jsonl');
+        const format =
+          choice(options, 'format', ['csv', 'jsonl'] as const) ?? (out.endsWith('.csv') ? 'csv' : 'jsonl');
         const steps = await readAllSteps(client, one().id);
-        await writeFile(resolve(cwd, out), format === 'csv' ? toCsv(steps) : steps.map((s) => `${JSON.stringify(s)}\n`).join(''));
+        await writeFile(
+          resolve(cwd, out),
+          format === 'csv' ? toCsv(steps) : steps.map((s) => `${JSON.stringify(s)}\n`).join(''),
+        );
         output.document({ file: resolve(cwd, out), steps: steps.length });
         output.line(`${steps.length} steps written to ${out}`);
         return 0;
@@ -53,7 +58,10 @@ export const verb: Verb = {
         return 0;
       }
       default:
-        throw new CaravanError('bad_option', `runs ${action}: expected list, show, compare, export, stop, pause or continue`);
+        throw new CaravanError(
+          'bad_option',
+          `runs ${action}: expected list, show, compare, export, stop, pause or continue`,
+        );
     }
   },
 };
@@ -95,19 +103,31 @@ async function showRun(client: Client, run: Run, output: Output): Promise<void> 
         evaluation.bySource.map((s) => `${s.source} ${formatMetric(s.loss)}`).join('  '),
     );
   if (run.error) output.line(`ended: ${run.error.message}`);
-  if (run.crash) output.line(`engine: ${run.crash.line ?? run.crash.signal ?? run.crash.exitCode}; ${run.crash.advice}`);
+  if (run.crash)
+    output.line(`engine: ${run.crash.line ?? run.crash.signal ?? run.crash.exitCode}; ${run.crash.advice}`);
 }
 
 function compareRuns(runs: Run[], output: Output): void {
   const keys = [...new Set(runs.flatMap((run) => Object.keys(run.config)))] as (keyof Run['config'])[];
-  const differing = keys.filter((key) => new Set(runs.map((run) => JSON.stringify(run.config[key]))).size > 1);
+  const differing = keys.filter(
+    (key) => new Set(runs.map((run) => JSON.stringify(run.config[key]))).size > 1,
+  );
   output.document({ runs, differing });
   const rows: [string, ...(string | null)[]][] = [
     ['state', ...runs.map((run) => run.state)],
     ['steps', ...runs.map((run) => String(run.step))],
-    ['held-out before', ...runs.map((run) => (run.firstEvaluation ? formatMetric(run.firstEvaluation.loss) : null))],
-    ['held-out after', ...runs.map((run) => (run.lastEvaluation ? formatMetric(run.lastEvaluation.loss) : null))],
-    ...differing.map((key): [string, ...(string | null)[]] => [key, ...runs.map((run) => JSON.stringify(run.config[key]) ?? null)]),
+    [
+      'held-out before',
+      ...runs.map((run) => (run.firstEvaluation ? formatMetric(run.firstEvaluation.loss) : null)),
+    ],
+    [
+      'held-out after',
+      ...runs.map((run) => (run.lastEvaluation ? formatMetric(run.lastEvaluation.loss) : null)),
+    ],
+    ...differing.map((key): [string, ...(string | null)[]] => [
+      key,
+      ...runs.map((run) => JSON.stringify(run.config[key]) ?? null),
+    ]),
   ];
   output.table(['', ...runs.map((run) => run.name)], rows);
 }
@@ -123,14 +143,30 @@ async function readAllSteps(client: Client, id: string): Promise<Step[]> {
 }
 
 function toCsv(steps: Step[]): string {
-  const columns = ['step', 'epoch', 'loss', 'balanceLoss', 'balanceGradNorm', 'lr', 'gradNorm', 'tokens', 'targetTokens', 'stepMs', 'tokensPerSecond', 'memoryBytes'] as const;
+  const columns = [
+    'step',
+    'epoch',
+    'loss',
+    'balanceLoss',
+    'balanceGradNorm',
+    'lr',
+    'gradNorm',
+    'tokens',
+    'targetTokens',
+    'stepMs',
+    'tokensPerSecond',
+    'memoryBytes',
+  ] as const;
   const sources = [...new Set(steps.flatMap((step) => step.lossBySource.map((s) => s.source)))];
   const quote = (cell: string) => (/[",\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
   const lines = [[...columns, ...sources.map((source) => quote(`loss:${source}`))].join(',')];
   for (const step of steps) {
     const bySource = new Map(step.lossBySource.map((s) => [s.source, s.loss]));
     lines.push(
-      [...columns.map((column) => step[column] ?? 'NaN'), ...sources.map((source) => (bySource.has(source) ? (bySource.get(source) ?? 'NaN') : ''))].join(','),
+      [
+        ...columns.map((column) => step[column] ?? 'NaN'),
+        ...sources.map((source) => (bySource.has(source) ? (bySource.get(source) ?? 'NaN') : '')),
+      ].join(','),
     );
   }
   return `${lines.join('\n')}\n`;

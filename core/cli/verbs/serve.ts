@@ -53,6 +53,12 @@ function openBrowser(url: string): void {
         ? ['explorer.exe', [url]]
         : ['xdg-open', [url]];
   if (process.platform === 'linux' && !process.env['DISPLAY'] && !process.env['WAYLAND_DISPLAY']) return;
-  if (process.platform === 'linux' && !['/usr/bin/xdg-open', '/bin/xdg-open'].some((path) => existsSync(path))) return;
-  spawn(command as string, args as string[], { stdio: 'ignore', detached: true }).on('error', () => undefined).unref();
+  if (
+    process.platform === 'linux' &&
+    !['/usr/bin/xdg-open', '/bin/xdg-open'].some((path) => existsSync(path))
+  )
+    return;
+  spawn(command as string, args as string[], { stdio: 'ignore', detached: true })
+    .on('error', () => undefined)
+    .unref();
 }

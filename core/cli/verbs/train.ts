@@ -18,8 +18,12 @@ Ctrl-C stops with a checkpoint (exit code 4). Closing the terminal leaves the ru
     const { words, options, output, cwd, connect, interrupted } = context;
     const reference = text(options, 'resume');
     if (reference !== undefined && words.length > 0)
-      throw new CaravanError('bad_option', 'give run.yaml or --resume RUN, not both: a run resumes with its own settings');
-    const config = reference === undefined ? await readRunFile(resolve(cwd, oneWord(context, 'run.yaml'))) : null;
+      throw new CaravanError(
+        'bad_option',
+        'give run.yaml or --resume RUN, not both: a run resumes with its own settings',
+      );
+    const config =
+      reference === undefined ? await readRunFile(resolve(cwd, oneWord(context, 'run.yaml'))) : null;
     const client = await connect();
     const run = config
       ? await client.call('startRun', { config })
@@ -35,20 +39,31 @@ Ctrl-C stops with a checkpoint (exit code 4). Closing the terminal leaves the ru
       const before = new Map(end.firstEvaluation.bySource.map((s) => [s.source, s.loss]));
       output.table(
         ['source', 'held-out loss before', 'after'],
-        end.lastEvaluation.bySource.map((s) => [s.source, formatMetric(before.get(s.source) ?? null), formatMetric(s.loss)]),
+        end.lastEvaluation.bySource.map((s) => [
+          s.source,
+          formatMetric(before.get(s.source) ?? null),
+          formatMetric(s.loss),
+        ]),
       );
     }
-    output.line(`${end.name}: ${end.state} at step ${end.step} of ${end.totalSteps ?? '?'} after ${formatDuration(end.elapsedMs)}`);
+    output.line(
+      `${end.name}: ${end.state} at step ${end.step} of ${end.totalSteps ?? '?'} after ${formatDuration(end.elapsedMs)}`,
+    );
     if (end.lastCheckpoint) output.line(`checkpoint ${end.lastCheckpoint}`);
     if (end.state === 'completed') return 0;
     if (end.state === 'stopped') {
       output.remark(`go on with: caravan train --resume ${end.id}`);
       return 4;
     }
-    const { code, message, place, mend } = end.error ?? { code: 'engine_died' as const, message: end.crash?.advice ?? 'the engine ended' };
+    const { code, message, place, mend } = end.error ?? {
+      code: 'engine_died' as const,
+      message: end.crash?.advice ?? 'the engine ended',
+    };
     throw new CaravanError(code, message, {
       ...(place && { place }),
-      mend: [mend, end.lastCheckpoint && `Resume with: caravan train --resume ${end.id}`].filter(Boolean).join(' '),
+      mend: [mend, end.lastCheckpoint && `Resume with: caravan train --resume ${end.id}`]
+        .filter(Boolean)
+        .join(' '),
     });
   },
 };

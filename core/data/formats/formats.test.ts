@@ -6,14 +6,33 @@ const user = (content: string) => ({ role: 'user', content });
 const assistant = (content: string) => ({ role: 'assistant', content });
 const system = (content: string) => ({ role: 'system', content });
 
-const cases: { format: Exclude<SourceFormat, 'auto'>; row: object; mapping?: ColumnMapping; label: string; messages: object[] }[] = [
+const cases: {
+  format: Exclude<SourceFormat, 'auto'>;
+  row: object;
+  mapping?: ColumnMapping;
+  label: string;
+  messages: object[];
+}[] = [
   {
     format: 'reference',
-    row: { corpus: '', dataset: 'slimorca', instruction: 'Be brief.', conversation: [{ input: 'q', output: 'a' }, { input: 'q2', output: 'a2' }] },
+    row: {
+      corpus: '',
+      dataset: 'slimorca',
+      instruction: 'Be brief.',
+      conversation: [
+        { input: 'q', output: 'a' },
+        { input: 'q2', output: 'a2' },
+      ],
+    },
     label: 'slimorca',
     messages: [system('Be brief.'), user('q'), assistant('a'), user('q2'), assistant('a2')],
   },
-  { format: 'messages', row: { messages: [user('q'), assistant('a')] }, label: '', messages: [user('q'), assistant('a')] },
+  {
+    format: 'messages',
+    row: { messages: [user('q'), assistant('a')] },
+    label: '',
+    messages: [user('q'), assistant('a')],
+  },
   {
     format: 'sharegpt',
     row: {
@@ -28,14 +47,50 @@ const cases: { format: Exclude<SourceFormat, 'auto'>; row: object; mapping?: Col
     label: '',
     messages: [system('s'), user('q'), assistant('a'), user('q2'), { ...assistant('context'), train: false }],
   },
-  { format: 'alpaca', row: { instruction: 'i', input: 'x', output: 'o' }, label: '', messages: [user('i\n\nx'), assistant('o')] },
-  { format: 'question-answer', row: { question: 'q', answer: 'a' }, label: '', messages: [user('q'), assistant('a')] },
-  { format: 'prompt-completion', row: { prompt: 'q', completion: 'a' }, label: '', messages: [user('q'), assistant('a')] },
-  { format: 'instruction-response', row: { instruction: 'q', response: 'a' }, label: '', messages: [user('q'), assistant('a')] },
-  { format: 'problem-solution', row: { lang: 'python', problem: 'q', solution: 'a', index: 3 }, label: 'python', messages: [user('q'), assistant('a')] },
-  { format: 'query-response', row: { type: 'GSM_SV', query: 'q', original_question: 'o', response: 'a' }, label: 'GSM_SV', messages: [user('q'), assistant('a')] },
+  {
+    format: 'alpaca',
+    row: { instruction: 'i', input: 'x', output: 'o' },
+    label: '',
+    messages: [user('i\n\nx'), assistant('o')],
+  },
+  {
+    format: 'question-answer',
+    row: { question: 'q', answer: 'a' },
+    label: '',
+    messages: [user('q'), assistant('a')],
+  },
+  {
+    format: 'prompt-completion',
+    row: { prompt: 'q', completion: 'a' },
+    label: '',
+    messages: [user('q'), assistant('a')],
+  },
+  {
+    format: 'instruction-response',
+    row: { instruction: 'q', response: 'a' },
+    label: '',
+    messages: [user('q'), assistant('a')],
+  },
+  {
+    format: 'problem-solution',
+    row: { lang: 'python', problem: 'q', solution: 'a', index: 3 },
+    label: 'python',
+    messages: [user('q'), assistant('a')],
+  },
+  {
+    format: 'query-response',
+    row: { type: 'GSM_SV', query: 'q', original_question: 'o', response: 'a' },
+    label: 'GSM_SV',
+    messages: [user('q'), assistant('a')],
+  },
   { format: 'text', row: { text: 'Once.' }, label: '', messages: [assistant('Once.')] },
-  { format: 'mapping', row: { ask: 'q', reply: 'a', note: 's' }, mapping: { prompt: 'ask', answer: 'reply', system: 'note' }, label: '', messages: [system('s'), user('q'), assistant('a')] },
+  {
+    format: 'mapping',
+    row: { ask: 'q', reply: 'a', note: 's' },
+    mapping: { prompt: 'ask', answer: 'reply', system: 'note' },
+    label: '',
+    messages: [system('s'), user('q'), assistant('a')],
+  },
 ];
 
 test('every format has a case', () => {
@@ -55,14 +110,49 @@ describe('bad rows are named', () => {
   const bad: [string, unknown, Exclude<SourceFormat, 'auto'>, object][] = [
     ['not an object', 'text', 'messages', { reason: 'wrong_type', field: null }],
     ['missing field', { question: 'q' }, 'question-answer', { reason: 'missing_field', field: 'answer' }],
-    ['wrong type', { question: 1, answer: 'a' }, 'question-answer', { reason: 'wrong_type', field: 'question' }],
-    ['empty answer', { question: 'q', answer: ' \n' }, 'question-answer', { reason: 'empty_answer', field: 'message 2' }],
-    ['empty prompt', { question: '', answer: 'a' }, 'question-answer', { reason: 'empty_prompt', field: 'message 1' }],
-    ['two users', { messages: [user('q'), user('q2'), assistant('a')] }, 'messages', { reason: 'bad_role_order', field: 'message 2' }],
+    [
+      'wrong type',
+      { question: 1, answer: 'a' },
+      'question-answer',
+      { reason: 'wrong_type', field: 'question' },
+    ],
+    [
+      'empty answer',
+      { question: 'q', answer: ' \n' },
+      'question-answer',
+      { reason: 'empty_answer', field: 'message 2' },
+    ],
+    [
+      'empty prompt',
+      { question: '', answer: 'a' },
+      'question-answer',
+      { reason: 'empty_prompt', field: 'message 1' },
+    ],
+    [
+      'two users',
+      { messages: [user('q'), user('q2'), assistant('a')] },
+      'messages',
+      { reason: 'bad_role_order', field: 'message 2' },
+    ],
     ['no answer', { messages: [user('q')] }, 'messages', { reason: 'no_assistant_turn' }],
-    ['no last answer', { messages: [user('q'), assistant('a'), user('q2')] }, 'messages', { reason: 'no_assistant_turn' }],
-    ['unknown role', { messages: [{ role: 'tool', content: 'x' }, assistant('a')] }, 'messages', { reason: 'bad_role_order', field: 'messages[0].role' }],
-    ['nested wrong type', { dataset: 'x', conversation: [{ input: 'q', output: null }] }, 'reference', { reason: 'wrong_type', field: 'conversation[0].output' }],
+    [
+      'no last answer',
+      { messages: [user('q'), assistant('a'), user('q2')] },
+      'messages',
+      { reason: 'no_assistant_turn' },
+    ],
+    [
+      'unknown role',
+      { messages: [{ role: 'tool', content: 'x' }, assistant('a')] },
+      'messages',
+      { reason: 'bad_role_order', field: 'messages[0].role' },
+    ],
+    [
+      'nested wrong type',
+      { dataset: 'x', conversation: [{ input: 'q', output: null }] },
+      'reference',
+      { reason: 'wrong_type', field: 'conversation[0].output' },
+    ],
   ];
   test.each(bad)('%s', (_, row, format, expected) => {
     expect(readRow(row, format)).toMatchObject({ problem: expected });

@@ -29,14 +29,21 @@ class FieldProblem extends Error {
 }
 
 function kind(value: unknown): string {
-  return value === null ? 'null' : Array.isArray(value) ? 'an array' : typeof value === 'object' ? 'an object' : `a ${typeof value}`;
+  return value === null
+    ? 'null'
+    : Array.isArray(value)
+      ? 'an array'
+      : typeof value === 'object'
+        ? 'an object'
+        : `a ${typeof value}`;
 }
 
 /** A required string. */
 function string(fields: Fields, field: string): string {
   const value = fields[field];
   if (value === undefined) throw new FieldProblem('missing_field', field, `there is no field '${field}'`);
-  if (typeof value !== 'string') throw new FieldProblem('wrong_type', field, `'${field}' is ${kind(value)}, expected a string`);
+  if (typeof value !== 'string')
+    throw new FieldProblem('wrong_type', field, `'${field}' is ${kind(value)}, expected a string`);
   return value;
 }
 
@@ -49,10 +56,15 @@ function optionalString(fields: Fields, field: string): string {
 function list(fields: Fields, field: string): Fields[] {
   const value = fields[field];
   if (value === undefined) throw new FieldProblem('missing_field', field, `there is no field '${field}'`);
-  if (!Array.isArray(value)) throw new FieldProblem('wrong_type', field, `'${field}' is ${kind(value)}, expected an array`);
+  if (!Array.isArray(value))
+    throw new FieldProblem('wrong_type', field, `'${field}' is ${kind(value)}, expected an array`);
   return value.map((entry, index) => {
     if (typeof entry !== 'object' || entry === null || Array.isArray(entry))
-      throw new FieldProblem('wrong_type', `${field}[${index}]`, `'${field}[${index}]' is ${kind(entry)}, expected an object`);
+      throw new FieldProblem(
+        'wrong_type',
+        `${field}[${index}]`,
+        `'${field}[${index}]' is ${kind(entry)}, expected an object`,
+      );
     return entry as Fields;
   });
 }
@@ -91,7 +103,10 @@ const readers: Record<Exclude<SourceFormat, 'auto'>, Reader> = {
     const messages: Message[] = system === '' ? [] : [{ role: 'system', content: system }];
     turns.forEach((turn, index) =>
       inField(`conversation[${index}]`, () =>
-        messages.push({ role: 'user', content: string(turn, 'input') }, { role: 'assistant', content: string(turn, 'output') }),
+        messages.push(
+          { role: 'user', content: string(turn, 'input') },
+          { role: 'assistant', content: string(turn, 'output') },
+        ),
       ),
     );
     return { row: { label, messages } };
@@ -113,7 +128,11 @@ const readers: Record<Exclude<SourceFormat, 'auto'>, Reader> = {
         const from = string(entry, 'from');
         const role = shareGptRoles[from];
         if (role === undefined)
-          throw new FieldProblem('bad_role_order', 'from', `'from' is '${from}', expected system, human or gpt`);
+          throw new FieldProblem(
+            'bad_role_order',
+            'from',
+            `'from' is '${from}', expected system, human or gpt`,
+          );
         // SlimOrca gives prompts weight 0 and answers 1; only an answer's 0 means "not a target".
         const muted = role === 'assistant' && entry['weight'] === 0;
         return { role, content: string(entry, 'value'), ...(muted && { train: false }) };
@@ -124,24 +143,44 @@ const readers: Record<Exclude<SourceFormat, 'auto'>, Reader> = {
   alpaca(fields) {
     const instruction = string(fields, 'instruction');
     const input = optionalString(fields, 'input');
-    return pair('', optionalString(fields, 'system'), input === '' ? instruction : `${instruction}\n\n${input}`, string(fields, 'output'));
+    return pair(
+      '',
+      optionalString(fields, 'system'),
+      input === '' ? instruction : `${instruction}\n\n${input}`,
+      string(fields, 'output'),
+    );
   },
   'question-answer': (fields) => pair('', '', string(fields, 'question'), string(fields, 'answer')),
   'prompt-completion': (fields) => pair('', '', string(fields, 'prompt'), string(fields, 'completion')),
   'instruction-response': (fields) => pair('', '', string(fields, 'instruction'), string(fields, 'response')),
-  'problem-solution': (fields) => pair(optionalString(fields, 'lang'), '', string(fields, 'problem'), string(fields, 'solution')),
-  'query-response': (fields) => pair(optionalString(fields, 'type'), '', string(fields, 'query'), string(fields, 'response')),
-  text: (fields) => ({ row: { label: '', messages: [{ role: 'assistant', content: string(fields, 'text') }] } }),
+  'problem-solution': (fields) =>
+    pair(optionalString(fields, 'lang'), '', string(fields, 'problem'), string(fields, 'solution')),
+  'query-response': (fields) =>
+    pair(optionalString(fields, 'type'), '', string(fields, 'query'), string(fields, 'response')),
+  text: (fields) => ({
+    row: { label: '', messages: [{ role: 'assistant', content: string(fields, 'text') }] },
+  }),
   mapping(fields, mapping) {
     if (!mapping) throw new FieldProblem('missing_field', null, 'format `mapping` without a mapping');
-    return pair('', mapping.system === undefined ? '' : optionalString(fields, mapping.system), string(fields, mapping.prompt), string(fields, mapping.answer));
+    return pair(
+      '',
+      mapping.system === undefined ? '' : optionalString(fields, mapping.system),
+      string(fields, mapping.prompt),
+      string(fields, mapping.answer),
+    );
   },
 };
 
 /** Reads one row's value. Checks the shape, then what any conversation must be: see {@link checkMessages}. */
-export function readRow(value: unknown, format: Exclude<SourceFormat, 'auto'>, mapping?: ColumnMapping): ReadResult {
+export function readRow(
+  value: unknown,
+  format: Exclude<SourceFormat, 'auto'>,
+  mapping?: ColumnMapping,
+): ReadResult {
   if (typeof value !== 'object' || value === null || Array.isArray(value))
-    return { problem: { reason: 'wrong_type', field: null, detail: `the row is ${kind(value)}, expected an object` } };
+    return {
+      problem: { reason: 'wrong_type', field: null, detail: `the row is ${kind(value)}, expected an object` },
+    };
   try {
     const result = readers[format](value as Fields, mapping);
     if ('problem' in result) return result;
@@ -203,8 +242,14 @@ const signatures: [Exclude<SourceFormat, 'auto' | 'mapping'>, string[]][] = [
  * Guesses the format from sample rows: the first whose columns most rows have.
  * @returns null, with the columns seen, where none fits.
  */
-export function detectFormat(samples: readonly unknown[]): { format: Exclude<SourceFormat, 'auto'> | null; columns: string[]; share: number } {
-  const objects = samples.filter((value): value is Fields => typeof value === 'object' && value !== null && !Array.isArray(value));
+export function detectFormat(samples: readonly unknown[]): {
+  format: Exclude<SourceFormat, 'auto'> | null;
+  columns: string[];
+  share: number;
+} {
+  const objects = samples.filter(
+    (value): value is Fields => typeof value === 'object' && value !== null && !Array.isArray(value),
+  );
   const columns = [...new Set(objects.flatMap((fields) => Object.keys(fields)))];
   for (const [format, needed] of signatures) {
     const matching = objects.filter((fields) => needed.every((column) => column in fields)).length;

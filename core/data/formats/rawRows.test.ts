@@ -37,7 +37,9 @@ describe('JSONL', () => {
   });
 
   test('wrong UTF-8 is told with the byte where it breaks', async () => {
-    const rows = await rowsOf(Buffer.concat([Buffer.from('{"a":"'), Buffer.from([0xc3, 0x28]), Buffer.from('"}\n{"a":2}\n')]));
+    const rows = await rowsOf(
+      Buffer.concat([Buffer.from('{"a":"'), Buffer.from([0xc3, 0x28]), Buffer.from('"}\n{"a":2}\n')]),
+    );
     expect(values(rows)).toEqual(['invalid_utf8', { a: 2 }]);
     const { content } = rows[0]!;
     expect('problem' in content && content.problem.detail).toContain('byte 8 ');

@@ -41,9 +41,12 @@ export async function* readRawRows(path: string): AsyncGenerator<RawRow> {
     if (splitter) yield* splitter.end(seen);
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
-    if (code === 'ENOENT') throw new CaravanError('not_found', 'there is no such file', { place: { file: path } });
-    if (code === 'EACCES') throw new CaravanError('permission_denied', 'the file may not be read', { place: { file: path } });
-    if (code === 'EISDIR') throw new CaravanError('bad_file', 'this is a folder, not a file', { place: { file: path } });
+    if (code === 'ENOENT')
+      throw new CaravanError('not_found', 'there is no such file', { place: { file: path } });
+    if (code === 'EACCES')
+      throw new CaravanError('permission_denied', 'the file may not be read', { place: { file: path } });
+    if (code === 'EISDIR')
+      throw new CaravanError('bad_file', 'this is a folder, not a file', { place: { file: path } });
     throw error;
   } finally {
     stream.destroy();
@@ -60,12 +63,26 @@ function parseRow(bytes: Buffer, line: number, endByte: number): RawRow {
   try {
     text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch {
-    return { line, endByte, content: { problem: { reason: 'invalid_utf8', field: null, detail: `not valid UTF-8 (byte ${firstBadByte(bytes)} of the row)` } } };
+    return {
+      line,
+      endByte,
+      content: {
+        problem: {
+          reason: 'invalid_utf8',
+          field: null,
+          detail: `not valid UTF-8 (byte ${firstBadByte(bytes)} of the row)`,
+        },
+      },
+    };
   }
   try {
     return { line, endByte, content: { value: JSON.parse(text) as unknown } };
   } catch (error) {
-    return { line, endByte, content: { problem: { reason: 'malformed_json', field: null, detail: (error as Error).message } } };
+    return {
+      line,
+      endByte,
+      content: { problem: { reason: 'malformed_json', field: null, detail: (error as Error).message } },
+    };
   }
 }
 
@@ -86,7 +103,17 @@ function firstBadByte(bytes: Buffer): number {
 }
 
 function tooLong(line: number, endByte: number): RawRow {
-  return { line, endByte, content: { problem: { reason: 'malformed_json', field: null, detail: `the row is longer than ${maxRowBytes / 1024 / 1024} MiB` } } };
+  return {
+    line,
+    endByte,
+    content: {
+      problem: {
+        reason: 'malformed_json',
+        field: null,
+        detail: `the row is longer than ${maxRowBytes / 1024 / 1024} MiB`,
+      },
+    },
+  };
 }
 
 class LineSplitter implements Splitter {

@@ -20,7 +20,10 @@ export interface Client {
 }
 
 export function createClient(carrier: Carrier): Client {
-  const open = new Map<number, { name: CallName; resolve: (value: never) => void; reject: (error: Error) => void }>();
+  const open = new Map<
+    number,
+    { name: CallName; resolve: (value: never) => void; reject: (error: Error) => void }
+  >();
   const listeners = new Map<EventName, Set<(payload: never) => void>>();
   const closeListeners: ((reason: string) => void)[] = [];
   let nextId = 1;
@@ -56,12 +59,16 @@ export function createClient(carrier: Carrier): Client {
     }
     const result = calls[call.name].result.safeParse(message.result);
     if (result.success) call.resolve(result.data as never);
-    else call.reject(new CaravanError('internal', `the host's answer to ${call.name} has another shape than agreed`));
+    else
+      call.reject(
+        new CaravanError('internal', `the host's answer to ${call.name} has another shape than agreed`),
+      );
   });
 
   carrier.onClose((reason) => {
     closed = reason;
-    for (const call of open.values()) call.reject(new CaravanError('host_unreachable', `connection to the host lost: ${reason}`));
+    for (const call of open.values())
+      call.reject(new CaravanError('host_unreachable', `connection to the host lost: ${reason}`));
     open.clear();
     for (const listener of closeListeners) listener(reason);
   });

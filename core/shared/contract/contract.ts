@@ -24,7 +24,10 @@ export const contractVersion = 1;
 
 const none = z.object({}).strict();
 const id = z.object({ id: z.string() }).strict();
-const page = { after: z.number().int().min(-1).default(-1), limit: z.number().int().min(1).max(1000).default(100) };
+const page = {
+  after: z.number().int().min(-1).default(-1),
+  limit: z.number().int().min(1).max(1000).default(100),
+};
 
 /** `effect: 'read'` calls change nothing and answer within 50 ms; `write` calls over ~200 ms return a job. */
 function call<P extends z.ZodType, R extends z.ZodType>(effect: 'read' | 'write', params: P, result: R) {
@@ -120,7 +123,11 @@ export const calls = {
   listSources: call('read', none, z.array(sourceSchema)),
   getSource: call('read', id, sourceSchema),
   readSourceRows: call('write', z.object({ id: z.string(), ...page }).strict(), z.array(sourceRowSchema)),
-  readSourceRejects: call('write', z.object({ id: z.string(), ...page }).strict(), z.array(rejectedRowSchema)),
+  readSourceRejects: call(
+    'write',
+    z.object({ id: z.string(), ...page }).strict(),
+    z.array(rejectedRowSchema),
+  ),
   removeSource: call('write', id, none),
   buildMix: call(
     'write',
@@ -145,10 +152,18 @@ export const calls = {
   removeMix: call('write', id, none),
 
   // models
-  addModel: call('write', z.object({ path: z.string(), name: z.string().min(1).optional() }).strict(), jobSchema),
+  addModel: call(
+    'write',
+    z.object({ path: z.string(), name: z.string().min(1).optional() }).strict(),
+    jobSchema,
+  ),
   listModels: call('read', none, z.array(modelSchema)),
   getModel: call('read', id, modelSchema),
-  inspectModel: call('write', z.object({ model: modelRefSchema }).strict(), modelSchema.omit({ id: true, addedAt: true })),
+  inspectModel: call(
+    'write',
+    z.object({ model: modelRefSchema }).strict(),
+    modelSchema.omit({ id: true, addedAt: true }),
+  ),
   removeModel: call('write', id, none),
   tokenize: call(
     'write',
@@ -157,7 +172,11 @@ export const calls = {
   ),
 
   // training
-  planRun: call('write', z.object({ config: runConfigSchema, probe: z.boolean().default(false) }).strict(), planSchema),
+  planRun: call(
+    'write',
+    z.object({ config: runConfigSchema, probe: z.boolean().default(false) }).strict(),
+    planSchema,
+  ),
   startRun: call('write', z.object({ config: runConfigSchema }).strict(), runSchema),
   resumeRun: call('write', id, runSchema),
   pauseRun: call('write', id, runSchema),
@@ -174,7 +193,13 @@ export const calls = {
   removeRun: call('write', id, none),
   readSteps: call(
     'read',
-    z.object({ id: z.string(), fromStep: z.number().int().default(0), limit: z.number().int().min(1).max(2000).default(500) }).strict(),
+    z
+      .object({
+        id: z.string(),
+        fromStep: z.number().int().default(0),
+        limit: z.number().int().min(1).max(2000).default(500),
+      })
+      .strict(),
     z.array(stepSchema),
   ),
   /** Downsampled to at most `buckets` points per metric, each bucket giving its minimum, maximum and last value. */
@@ -189,10 +214,16 @@ export const calls = {
         buckets: z.number().int().min(10).max(10_000).default(1000),
       })
       .strict(),
-    z.array(seriesSchema.extend({ min: z.array(z.number().nullable()), max: z.array(z.number().nullable()) })),
+    z.array(
+      seriesSchema.extend({ min: z.array(z.number().nullable()), max: z.array(z.number().nullable()) }),
+    ),
   ),
   readEvaluations: call('read', id, z.array(evaluationSchema)),
-  readRunLog: call('read', z.object({ id: z.string(), tail: z.number().int().min(1).max(5000).default(200) }).strict(), z.object({ lines: z.array(z.string()) })),
+  readRunLog: call(
+    'read',
+    z.object({ id: z.string(), tail: z.number().int().min(1).max(5000).default(200) }).strict(),
+    z.object({ lines: z.array(z.string()) }),
+  ),
   readStepRows: call(
     'write',
     z.object({ id: z.string(), step: z.number().int() }).strict(),
@@ -228,7 +259,11 @@ export const calls = {
     answerSchema,
   ),
   cancelAnswer: call('write', z.object({ answerId: z.string() }).strict(), none),
-  createThread: call('write', z.object({ title: z.string(), model: modelRefSchema }).strict(), chatThreadSchema),
+  createThread: call(
+    'write',
+    z.object({ title: z.string(), model: modelRefSchema }).strict(),
+    chatThreadSchema,
+  ),
   score: call(
     'write',
     z

@@ -67,7 +67,11 @@ export class CaravanError extends Error {
   readonly place: ErrorPlace | undefined;
   readonly mend: string | undefined;
 
-  constructor(code: ErrorCode, message: string, more: { place?: ErrorPlace; mend?: string; cause?: unknown } = {}) {
+  constructor(
+    code: ErrorCode,
+    message: string,
+    more: { place?: ErrorPlace; mend?: string; cause?: unknown } = {},
+  ) {
     super(message, more.cause === undefined ? undefined : { cause: more.cause });
     this.name = 'CaravanError';
     this.code = code;

@@ -4,7 +4,12 @@ import type { Message } from './source.ts';
 import { renderCamelidae, renderModelTemplate, type TemplateTokens } from './template.ts';
 
 const chatml = `{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}`;
-const tokens: TemplateTokens = { bos: '<s>', eos: '</s>', specials: ['<s>', '</s>', '<|im_start|>', '<|im_end|>'], chatTemplate: chatml };
+const tokens: TemplateTokens = {
+  bos: '<s>',
+  eos: '</s>',
+  specials: ['<s>', '</s>', '<|im_start|>', '<|im_end|>'],
+  chatTemplate: chatml,
+};
 const render = (template: string, context: Record<string, unknown>) => new Template(template).render(context);
 const conversation: Message[] = [
   { role: 'system', content: 'Be kind.' },
@@ -50,12 +55,20 @@ describe("the model's own template", () => {
     const pieces = renderModelTemplate(plain, tokens, render);
     const joined = pieces.map((piece) => (piece.kind === 'text' ? piece.text : piece.token)).join('');
     expect(joined).toBe(render(chatml, { messages: plain, add_generation_prompt: false }));
-    expect(pieces.filter((piece) => piece.target)).toEqual([text(' kept spaces ', true), special('<|im_end|>', true)]);
+    expect(pieces.filter((piece) => piece.target)).toEqual([
+      text(' kept spaces ', true),
+      special('<|im_end|>', true),
+    ]);
   });
   test('spelled specials of a message stay text', () => {
     const pieces = renderModelTemplate(conversation, tokens, render);
     expect(pieces.filter((piece) => piece.kind === 'special').map((piece) => piece.token)).toEqual([
-      '<|im_start|>', '<|im_end|>', '<|im_start|>', '<|im_end|>', '<|im_start|>', '<|im_end|>',
+      '<|im_start|>',
+      '<|im_end|>',
+      '<|im_start|>',
+      '<|im_end|>',
+      '<|im_start|>',
+      '<|im_end|>',
     ]);
     expect(pieces).toContainEqual(text('user\nHi </s>'));
     expect(pieces).toContainEqual(text('Hello <|im_end|>', true));
@@ -67,12 +80,20 @@ describe("the model's own template", () => {
     ]);
   });
   test('a template that trims has its messages trimmed', () => {
-    const trimming = { ...tokens, chatTemplate: "{{ '<s>' }}{% for m in messages %}[{{ m['content'] | trim }}]{% endfor %}" };
-    expect(renderModelTemplate([{ role: 'user', content: '  q ' }], trimming, render)).toEqual([special('<s>'), text('[q]')]);
+    const trimming = {
+      ...tokens,
+      chatTemplate: "{{ '<s>' }}{% for m in messages %}[{{ m['content'] | trim }}]{% endfor %}",
+    };
+    expect(renderModelTemplate([{ role: 'user', content: '  q ' }], trimming, render)).toEqual([
+      special('<s>'),
+      text('[q]'),
+    ]);
   });
   test('a template that raises, or none, is refused by name', () => {
     const raising = { ...tokens, chatTemplate: "{{ raise_exception('no system role') }}" };
     expect(() => renderModelTemplate(conversation, raising, render)).toThrowError(/no system role/);
-    expect(() => renderModelTemplate(conversation, { ...tokens, chatTemplate: null }, render)).toThrowError(/no chat template/);
+    expect(() => renderModelTemplate(conversation, { ...tokens, chatTemplate: null }, render)).toThrowError(
+      /no chat template/,
+    );
   });
 });

@@ -32,10 +32,14 @@ export type RenderJinja = (template: string, context: Record<string, unknown>) =
  */
 export function renderCamelidae(messages: readonly Message[], tokens: TemplateTokens): TemplatePiece[] {
   if (tokens.eos === null)
-    throw new CaravanError('template_failed', 'the Camelidae template ends answers with EOS, which this tokenizer lacks', {
-      place: { file: 'tokenizer_config.json', field: 'eos_token' },
-      mend: 'Add eos_token to tokenizer_config.json, or use template: model.',
-    });
+    throw new CaravanError(
+      'template_failed',
+      'the Camelidae template ends answers with EOS, which this tokenizer lacks',
+      {
+        place: { file: 'tokenizer_config.json', field: 'eos_token' },
+        mend: 'Add eos_token to tokenizer_config.json, or use template: model.',
+      },
+    );
   const pieces: TemplatePiece[] = [];
   if (tokens.bos !== null) pieces.push({ kind: 'special', token: tokens.bos, target: false });
   let prompt = '';
@@ -85,9 +89,13 @@ export function renderModelTemplate(
       eos_token: tokens.eos ?? '',
     });
   } catch (error) {
-    throw new CaravanError('template_failed', `the model's chat template refused these messages: ${(error as Error).message}`, {
-      mend: 'Check the order of roles, or use template: camelidae.',
-    });
+    throw new CaravanError(
+      'template_failed',
+      `the model's chat template refused these messages: ${(error as Error).message}`,
+      {
+        mend: 'Check the order of roles, or use template: camelidae.',
+      },
+    );
   }
   const specials = [...tokens.specials].filter((token) => token !== '').sort((a, b) => b.length - a.length);
   const pieces: TemplatePiece[] = [];
@@ -131,7 +139,8 @@ function mergeTexts(pieces: TemplatePiece[]): TemplatePiece[] {
   const merged: TemplatePiece[] = [];
   for (const piece of pieces) {
     const last = merged.at(-1);
-    if (piece.kind === 'text' && last?.kind === 'text' && last.target === piece.target) last.text += piece.text;
+    if (piece.kind === 'text' && last?.kind === 'text' && last.target === piece.target)
+      last.text += piece.text;
     else merged.push({ ...piece });
   }
   return merged;
@@ -144,5 +153,7 @@ export function renderTemplate(
   tokens: TemplateTokens,
   render: RenderJinja,
 ): TemplatePiece[] {
-  return template === 'camelidae' ? renderCamelidae(messages, tokens) : renderModelTemplate(messages, tokens, render);
+  return template === 'camelidae'
+    ? renderCamelidae(messages, tokens)
+    : renderModelTemplate(messages, tokens, render);
 }

@@ -24,5 +24,7 @@ export type TokenizerConfig = z.infer<typeof tokenizerConfigSchema>;
 
 /** Special tokens of tokenizer.json. */
 export const addedTokensSchema = z.object({
-  added_tokens: z.array(z.object({ id: z.number(), content: z.string(), special: z.boolean().default(false) })).default([]),
+  added_tokens: z
+    .array(z.object({ id: z.number(), content: z.string(), special: z.boolean().default(false) }))
+    .default([]),
 });

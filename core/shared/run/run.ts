@@ -77,7 +77,9 @@ export const stepSchema = z.object({
   step: z.number().int(),
   epoch: z.number(),
   loss: z.number().nullable(),
-  lossBySource: z.array(z.object({ source: z.string(), loss: z.number().nullable(), targetTokens: z.number() })),
+  lossBySource: z.array(
+    z.object({ source: z.string(), loss: z.number().nullable(), targetTokens: z.number() }),
+  ),
   balanceLoss: z.number().nullable(),
   balanceGradNorm: z.number().nullable(),
   lr: z.number(),

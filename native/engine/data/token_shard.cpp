@@ -41,8 +41,8 @@ TokenShard TokenShard::open(const std::string& path, int64_t vocab_size) {
   shard.targets_ = file.as<uint8_t>(tensor_of(file, "targets", StoredType::U8));
   shard.source_ = file.as<int32_t>(tensor_of(file, "source", StoredType::I32));
   const auto sources = file.metadata().find("sources");
-  const auto names = sources == file.metadata().end() ? nlohmann::json()
-                                                      : nlohmann::json::parse(sources->second, nullptr, false);
+  const auto names =
+      sources == file.metadata().end() ? nlohmann::json() : nlohmann::json::parse(sources->second, nullptr, false);
   if (!names.is_array()) bad(path, "its metadata names no sources");
   for (const auto& name : names) {
     if (!name.is_string()) bad(path, "its metadata names no sources");
@@ -67,8 +67,8 @@ TokenShard TokenShard::open(const std::string& path, int64_t vocab_size) {
     if (vocab_size == 0) continue;
     for (const int32_t id : row.ids)
       if (id < 0 || id >= vocab_size)
-        bad(path, "row " + std::to_string(r) + " holds token " + std::to_string(id) + ", but the model's vocabulary has " +
-                      std::to_string(vocab_size));
+        bad(path, "row " + std::to_string(r) + " holds token " + std::to_string(id) +
+                      ", but the model's vocabulary has " + std::to_string(vocab_size));
   }
   return shard;
 }

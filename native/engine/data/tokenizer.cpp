@@ -50,7 +50,8 @@ struct Tokenizer::State {
   BpeModel model;
   AddedTokenMatcher raw_matcher;
   AddedTokenMatcher normalized_matcher;
-  std::vector<uint8_t> special;  // (vocab_size)
+  std::vector<uint8_t> special;                                 // (vocab_size)
+  std::unordered_map<int32_t, std::string> normalized_content;  // of added tokens which the normalizers change
 
   mutable std::mutex scratch_mutex;
   mutable std::vector<std::unique_ptr<EncodeScratch>> free_scratch;
@@ -63,14 +64,23 @@ struct Tokenizer::State {
     NormalizeScratch scratch;
     for (const AddedToken& token : spec.added_tokens) {
       if (token.special) special[token.id] = 1;
-      if (token.normalized)
-        normalized_matcher.add(token, apply_normalizers(spec.normalizers, token.content, scratch).text);
-      else
+      if (!token.normalized) {
         raw_matcher.add(token, token.content);
+        continue;
+      }
+      const std::string_view pattern = apply_normalizers(spec.normalizers, token.content, scratch).text;
+      normalized_matcher.add(token, pattern);
+      if (pattern != token.content) normalized_content.emplace(token.id, pattern);
     }
     spec.vocab = {};
     spec.merges = {};
     code_point_classes();  // built now rather than under the first encode
+  }
+
+  // What the decoders see for `id`: an added token that is matched in normalised text, in its normalised form.
+  std::string_view decodable(int32_t id) const {
+    const auto found = normalized_content.find(id);
+    return found == normalized_content.end() ? table.token(id) : std::string_view(found->second);
   }
 
   std::unique_ptr<EncodeScratch> take_scratch() const {
@@ -109,8 +119,10 @@ std::vector<int32_t> Tokenizer::State::encode(std::string_view text, EncodeOptio
   } else {
     raw_matcher.find(text, options.parse_special, scratch.raw_pieces);
     for (const AddedTokenMatcher::Piece& piece : scratch.raw_pieces) {
-      if (piece.id >= 0) scratch.ids.push(piece.id);
-      else encode_plain(text.substr(piece.first, piece.end - piece.first), piece.first == 0, options, scratch);
+      if (piece.id >= 0)
+        scratch.ids.push(piece.id);
+      else
+        encode_plain(text.substr(piece.first, piece.end - piece.first), piece.first == 0, options, scratch);
     }
   }
   return {scratch.ids.data(), scratch.ids.data() + scratch.ids.size()};
@@ -126,7 +138,8 @@ void Tokenizer::State::encode_plain(std::string_view text, bool at_start, Encode
   }
   normalized_matcher.find(normalized.text, options.parse_special, scratch.normalized_pieces);
   for (const AddedTokenMatcher::Piece& piece : scratch.normalized_pieces) {
-    if (piece.id >= 0) scratch.ids.push(piece.id);
+    if (piece.id >= 0)
+      scratch.ids.push(piece.id);
     else
       encode_piece(normalized.text.substr(piece.first, piece.end - piece.first), at_start && piece.first == 0, 0,
                    scratch);
@@ -144,12 +157,8 @@ void Tokenizer::State::encode_piece(std::string_view piece, bool at_start, size_
   const PreTokenizerStep& pre_tokenizer = spec.pre_tokenizers[step];
   EncodeScratch::Level& level = scratch.levels[step];
   switch (pre_tokenizer.kind) {
-    case Kind::byte_level:
-      encode_byte_level(pre_tokenizer, piece, level.text, scratch);
-      return;
-    case Kind::metaspace:
-      encode_metaspace(piece, at_start, step, scratch);
-      return;
+    case Kind::byte_level: encode_byte_level(pre_tokenizer, piece, level.text, scratch); return;
+    case Kind::metaspace: encode_metaspace(piece, at_start, step, scratch); return;
     case Kind::split_rule:
       for (bool first = at_start; !piece.empty(); first = false) {
         const size_t length = match_split_rule(pre_tokenizer.rule, piece);
@@ -160,8 +169,8 @@ void Tokenizer::State::encode_piece(std::string_view piece, bool at_start, size_
     default:
       split_by_step(pre_tokenizer, piece, level.stretches);
       for (const SplitMatch& stretch : level.stretches) {
-        encode_piece(piece.substr(stretch.first, stretch.end - stretch.first), at_start && stretch.first == 0,
-                     step + 1, scratch);
+        encode_piece(piece.substr(stretch.first, stretch.end - stretch.first), at_start && stretch.first == 0, step + 1,
+                     scratch);
       }
   }
 }
@@ -241,14 +250,14 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special) c
   tokens.reserve(ids.size());
   for (const int32_t id : ids) {
     if (!state_->table.has(id) || (skip_special && state_->special[id])) continue;
-    tokens.emplace_back(state_->table.token(id));
+    tokens.emplace_back(state_->decodable(id));
   }
   return decode_tokens(state_->spec.decoders, std::move(tokens));
 }
 
 std::string Tokenizer::token_bytes(int32_t id) const {
   if (!state_->table.has(id)) return {};
-  return decode_token_bytes(state_->spec.decoders, state_->table.token(id));
+  return decode_token_bytes(state_->spec.decoders, state_->decodable(id));
 }
 
 int32_t Tokenizer::vocab_size() const { return state_->table.size(); }
@@ -306,28 +315,43 @@ std::vector<std::vector<int32_t>> encode_batch(const Tokenizer& tokenizer, std::
 }
 
 // --------------------------------------------------------------------------------------------------------------------
-// StreamDecoder: as Hugging Face's decode_stream, whose window starts over with the ids that were last given out.
+// StreamDecoder: as Hugging Face's decode_stream, which decodes a window of the last ids and gives out what is longer
+// than before. A window may only begin at ids that make text: a decoder that strips the text's beginning would else
+// strip what follows them.
 
 StreamDecoder::StreamDecoder(std::shared_ptr<const Tokenizer> tokenizer, bool skip_special)
     : tokenizer_(std::move(tokenizer)), skip_special_(skip_special) {}
 
 std::string StreamDecoder::decode_window() const { return tokenizer_->decode(window_, skip_special_); }
 
+// What `text` adds to the text that was given out. Where bytes that made a character are seen, with those that follow,
+// to make none, that character cannot be taken back: as many code points as it had count as given.
+std::string StreamDecoder::beyond_given(const std::string& text) const {
+  if (text.starts_with(given_)) return text.substr(given_.size());
+  const auto begins = [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; };
+  const auto given = std::count_if(given_.begin(), given_.end(), begins);
+  std::ptrdiff_t seen = 0;
+  return {std::find_if(text.begin(), text.end(), [&](char c) { return begins(c) && seen++ == given; }), text.end()};
+}
+
 std::string StreamDecoder::push(int32_t id) {
   window_.push_back(id);
-  const std::string text = decode_window();
+  std::string text = decode_window();
   if (text.size() <= given_.size() || text.ends_with(replacement_character)) return {};
-  std::string certain = text.substr(given_.size());
-  const size_t new_ids = window_.size() - context_;
-  window_.erase(window_.begin(), window_.begin() + static_cast<std::ptrdiff_t>(context_));
-  given_ = decode_window();
-  context_ = new_ids;
+  std::string certain = beyond_given(text);
+  const std::vector<int32_t> recent(window_.begin() + static_cast<std::ptrdiff_t>(context_), window_.end());
+  std::string recent_text = tokenizer_->decode(recent, skip_special_);
+  if (!recent_text.empty()) {
+    window_ = recent;
+    text = std::move(recent_text);
+  }
+  given_ = std::move(text);
+  context_ = window_.size();
   return certain;
 }
 
 std::string StreamDecoder::finish() {
-  const std::string text = decode_window();
-  std::string rest = text.size() > given_.size() ? text.substr(given_.size()) : std::string();
+  std::string rest = beyond_given(decode_window());
   window_.clear();
   context_ = 0;
   given_.clear();

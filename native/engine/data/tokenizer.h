@@ -86,6 +86,7 @@ class StreamDecoder {
 
  private:
   std::string decode_window() const;
+  std::string beyond_given(const std::string& text) const;
 
   std::shared_ptr<const Tokenizer> tokenizer_;
   bool skip_special_;

@@ -69,6 +69,7 @@ void AddedTokenMatcher::find(std::string_view text, bool parse_special, std::vec
     const AddedToken& token = tokens_[match->token];
     size_t first = match->first, end = match->end;
     search = end;
+    if (first < done) continue;  // in white space which the token before took in
     if (token.special && !parse_special) continue;
     if (token.single_word && !stands_alone(text, first, end)) continue;
     if (token.lstrip) {

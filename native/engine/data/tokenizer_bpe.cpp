@@ -201,7 +201,7 @@ BpeModel::BpeModel(const TokenizerSpec& spec, const TokenTable& table, bool byte
   for (int b = 0; b < 256; ++b) {
     static const char* digits = "0123456789ABCDEF";
     const std::string fallback = {'<', '0', 'x', digits[b >> 4], digits[b & 15], '>'};
-    const auto id = byte_level  ? table.find_in_model(to_byte_alphabet(std::string(1, static_cast<char>(b))))
+    const auto id = byte_level           ? table.find_in_model(to_byte_alphabet(std::string(1, static_cast<char>(b))))
                     : spec.byte_fallback ? table.find_in_model(fallback)
                                          : std::nullopt;
     if (id) byte_ids_[b] = *id;
@@ -213,8 +213,10 @@ BpeModel::BpeModel(const TokenizerSpec& spec, const TokenTable& table, bool byte
       if (token.empty()) continue;
       const DecodedCodePoint decoded = decode_utf8(token.data());
       if (decoded.size != token.size()) continue;
-      if (decoded.code_point < 128) ascii_ids_[decoded.code_point] = id;
-      else code_point_ids_.insert(decoded.code_point, id);
+      if (decoded.code_point < 128)
+        ascii_ids_[decoded.code_point] = id;
+      else
+        code_point_ids_.insert(decoded.code_point, id);
     }
   }
   for (size_t rank = 0; rank < spec.merges.size(); ++rank) {
@@ -222,8 +224,8 @@ BpeModel::BpeModel(const TokenizerSpec& spec, const TokenTable& table, bool byte
     const auto token = [&](const std::string& text) {
       const auto id = table.find_in_model(text);
       if (!id)
-        fail(spec, "model.merges[" + std::to_string(rank) + "] needs the token \"" + text +
-                       "\", which model.vocab lacks");
+        fail(spec,
+             "model.merges[" + std::to_string(rank) + "] needs the token \"" + text + "\", which model.vocab lacks");
       return static_cast<uint32_t>(*id);
     };
     const uint64_t key = static_cast<uint64_t>(token(left)) << 32 | token(right);
@@ -328,18 +330,24 @@ void BpeModel::encode_uncached(std::string_view word, BpeScratch& scratch, IdBuf
   }
   std::vector<int32_t>& symbols = scratch.initial_;
   symbols.clear();
-  if (byte_level_) start_bytes(word, symbols);
-  else start_code_points(word, symbols);
-  if (symbols.size() <= short_word_symbols) merge_short(symbols, out);
-  else merge_long(symbols, scratch, out);
+  if (byte_level_)
+    start_bytes(word, symbols);
+  else
+    start_code_points(word, symbols);
+  if (symbols.size() <= short_word_symbols)
+    merge_short(symbols, out);
+  else
+    merge_long(symbols, scratch, out);
 }
 
 void BpeModel::start_bytes(std::string_view word, std::vector<int32_t>& symbols) const {
   bool unknown_before = false;
   for (const char c : word) {
     const int32_t id = byte_ids_[static_cast<unsigned char>(c)];
-    if (id >= 0) symbols.push_back(id);
-    else if (unk_id_ >= 0 && !(fuse_unk_ && unknown_before)) symbols.push_back(unk_id_);
+    if (id >= 0)
+      symbols.push_back(id);
+    else if (unk_id_ >= 0 && !(fuse_unk_ && unknown_before))
+      symbols.push_back(unk_id_);
     unknown_before = id < 0;
   }
 }
@@ -360,9 +368,8 @@ void BpeModel::start_code_points(std::string_view word, std::vector<int32_t>& sy
       if (pending_unknown) symbols.push_back(unk_id_);
       pending_unknown = false;
       symbols.push_back(id);
-    } else if (byte_fallback_ && std::all_of(at, at + decoded.size, [&](char c) {
-                 return byte_ids_[static_cast<unsigned char>(c)] >= 0;
-               })) {
+    } else if (byte_fallback_ && std::all_of(at, at + decoded.size,
+                                             [&](char c) { return byte_ids_[static_cast<unsigned char>(c)] >= 0; })) {
       for (const char* c = at; c != at + decoded.size; ++c)
         symbols.push_back(byte_ids_[static_cast<unsigned char>(*c)]);
     } else if (unk_id_ >= 0) {

@@ -61,10 +61,8 @@ class TokenTable {
 
   int32_t size() const { return static_cast<int32_t>(offsets_.size()) - 1; }  // one past the largest id
   bool has(int32_t id) const { return id >= 0 && id < size() && present_[id]; }
-  std::string_view token(int32_t id) const {
-    return {text_.data() + offsets_[id], offsets_[id + 1] - offsets_[id]};
-  }
-  std::optional<int32_t> find(std::string_view token) const;        // the model's and the added tokens
+  std::string_view token(int32_t id) const { return {text_.data() + offsets_[id], offsets_[id + 1] - offsets_[id]}; }
+  std::optional<int32_t> find(std::string_view token) const;  // the model's and the added tokens
   std::optional<int32_t> find_in_model(std::string_view token) const;
 
  private:
@@ -165,11 +163,11 @@ class BpeModel {
   bool byte_level_;
   bool ignore_merges_;
   bool fuse_unk_;
-  int32_t unk_id_ = -1;                        // -1: unknown symbols are dropped, as Hugging Face drops them
-  std::array<int32_t, 256> byte_ids_;          // the symbol of a byte: of the byte alphabet, or the fallback <0xNN>
-  std::array<int32_t, 128> ascii_ids_;         // code points: -1 unknown
+  int32_t unk_id_ = -1;                 // -1: unknown symbols are dropped, as Hugging Face drops them
+  std::array<int32_t, 256> byte_ids_;   // the symbol of a byte: of the byte alphabet, or the fallback <0xNN>
+  std::array<int32_t, 128> ascii_ids_;  // code points: -1 unknown
   FlatMap<int32_t> code_point_ids_;
-  FlatMap<Merge> merges_;                      // left << 32 | right
+  FlatMap<Merge> merges_;  // left << 32 | right
   bool byte_fallback_ = false;
 
   // Where a piece may be cut without changing its ids: between two code points that stand side by side in no token

@@ -11,9 +11,7 @@ namespace {
 using Tokens = std::vector<std::string>;
 
 // A token that is not in the byte alphabet (an added one with a blank, say) stands for itself.
-std::string byte_level_bytes(std::string_view token) {
-  return from_byte_alphabet(token).value_or(std::string(token));
-}
+std::string byte_level_bytes(std::string_view token) { return from_byte_alphabet(token).value_or(std::string(token)); }
 
 void join(Tokens& tokens) {
   std::string all;
@@ -78,12 +76,8 @@ std::string decode_tokens(const std::optional<std::vector<DecoderStep>>& steps, 
       case Kind::replace:
         for (std::string& token : tokens) token = replaced(step, token);
         break;
-      case Kind::byte_fallback:
-        fall_back_to_bytes(tokens);
-        break;
-      case Kind::fuse:
-        join(tokens);
-        break;
+      case Kind::byte_fallback: fall_back_to_bytes(tokens); break;
+      case Kind::fuse: join(tokens); break;
       case Kind::strip:
         for (std::string& token : tokens) strip(step, token);
         break;

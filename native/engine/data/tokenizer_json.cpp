@@ -7,15 +7,15 @@
 #include <map>
 #include <unordered_map>
 
-#include "engine/platform/error.h"
 #include <nlohmann/json.hpp>
+#include "engine/platform/error.h"
 
 namespace caravan {
 namespace {
 
 using Json = nlohmann::json;
 
-constexpr int max_nesting = 8;           // Sequences within Sequences
+constexpr int max_nesting = 8;  // Sequences within Sequences
 constexpr int64_t max_token_bytes = 1 << 16;
 
 struct NamedRule {
@@ -35,7 +35,8 @@ constexpr std::array<NamedRule, 3> split_rules{{
 // One place of the document: the value and the path by which messages name it.
 class Field {
  public:
-  Field(const Json& value, std::string path, std::string_view file) : value_(value), path_(std::move(path)), file_(file) {}
+  Field(const Json& value, std::string path, std::string_view file)
+      : value_(value), path_(std::move(path)), file_(file) {}
 
   [[noreturn]] void fail(const std::string& what) const {
     throw EngineError("tokenizer_invalid", std::string(file_) + ": " + path_ + " " + what);
@@ -69,7 +70,8 @@ class Field {
   }
   int64_t integer() const {
     if (!value_.is_number_integer()) fail("must be a whole number");
-    if (value_.is_number_unsigned() && value_.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
+    if (value_.is_number_unsigned() &&
+        value_.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
       fail("is too large");
     return value_.get<int64_t>();
   }
@@ -174,10 +176,14 @@ PrependScheme read_prepend_scheme(const Field& field) {
   PrependScheme scheme = PrependScheme::always;
   if (field.has("prepend_scheme")) {
     const std::string name = field.at("prepend_scheme").string();
-    if (name == "always") scheme = PrependScheme::always;
-    else if (name == "first") scheme = PrependScheme::first;
-    else if (name == "never") scheme = PrependScheme::never;
-    else field.at("prepend_scheme").fail("is no scheme: " + name);
+    if (name == "always")
+      scheme = PrependScheme::always;
+    else if (name == "first")
+      scheme = PrependScheme::first;
+    else if (name == "never")
+      scheme = PrependScheme::never;
+    else
+      field.at("prepend_scheme").fail("is no scheme: " + name);
   }
   if (!field.boolean_or("add_prefix_space", true)) {
     if (field.has("prepend_scheme") && scheme != PrependScheme::never)
@@ -200,8 +206,8 @@ PreTokenizerStep read_split(const Field& field) {
   }
   step.kind = Kind::split_rule;
   // The known patterns match every text without a gap: so isolated matches, and removing what is between them, agree.
-  const bool keeps_matches = step.behavior == DelimiterBehavior::isolated ||
-                             (step.behavior == DelimiterBehavior::removed && step.invert);
+  const bool keeps_matches =
+      step.behavior == DelimiterBehavior::isolated || (step.behavior == DelimiterBehavior::removed && step.invert);
   if (!keeps_matches) field.unsupported("this behaviour of a split by a regular expression");
   for (const NamedRule& known : split_rules) {
     if (pattern.text == known.pattern) {
@@ -215,8 +221,7 @@ PreTokenizerStep read_split(const Field& field) {
 void read_pre_tokenizer(const Field& field, int depth, std::vector<PreTokenizerStep>& out) {
   using Kind = PreTokenizerStep::Kind;
   if (depth > max_nesting) field.fail("is nested too deeply");
-  if (!out.empty() && out.back().kind == Kind::byte_level)
-    field.unsupported("a pre-tokenizer after ByteLevel");
+  if (!out.empty() && out.back().kind == Kind::byte_level) field.unsupported("a pre-tokenizer after ByteLevel");
   const std::string type = field.type();
   PreTokenizerStep step{};
   if (type == "Sequence") {
@@ -227,8 +232,8 @@ void read_pre_tokenizer(const Field& field, int depth, std::vector<PreTokenizerS
     step = read_split(field);
   } else if (type == "Digits") {
     step.kind = Kind::digits;
-    step.behavior = field.boolean_or("individual_digits", false) ? DelimiterBehavior::isolated
-                                                                 : DelimiterBehavior::contiguous;
+    step.behavior =
+        field.boolean_or("individual_digits", false) ? DelimiterBehavior::isolated : DelimiterBehavior::contiguous;
   } else if (type == "ByteLevel") {
     step.kind = Kind::byte_level;
     step.add_prefix_space = field.at("add_prefix_space").boolean();

@@ -70,17 +70,10 @@ NormalizedText apply_normalizers(const std::vector<NormalizerStep>& steps, std::
         if (step.form == NormalForm::nfc && !may_change_under_nfc(result.text)) continue;
         out = normalize(result.text, step.form);
         break;
-      case Kind::lowercase:
-        out = lowercase(result.text);
-        break;
-      case Kind::replace:
-        replace_all(result.text, step.pattern, step.content, out);
-        break;
-      case Kind::prepend:
-        out.assign(step.content).append(result.text);
-        break;
-      case Kind::strip:
-        break;
+      case Kind::lowercase: out = lowercase(result.text); break;
+      case Kind::replace: replace_all(result.text, step.pattern, step.content, out); break;
+      case Kind::prepend: out.assign(step.content).append(result.text); break;
+      case Kind::strip: break;
     }
     result.text = out;
     free_buffer ^= 1;

@@ -32,26 +32,34 @@ enum class DelimiterBehavior : uint8_t { removed, isolated, merged_with_previous
 enum class PrependScheme : uint8_t { always, first, never };
 
 struct PreTokenizerStep {
-  enum class Kind : uint8_t { split_rule, split_literal, digits, byte_level, metaspace, whitespace, whitespace_split,
-                              punctuation };
+  enum class Kind : uint8_t {
+    split_rule,
+    split_literal,
+    digits,
+    byte_level,
+    metaspace,
+    whitespace,
+    whitespace_split,
+    punctuation
+  };
   Kind kind;
-  SplitRule rule = SplitRule::gpt2;                              // split_rule
-  std::string literal;                                           // split_literal; metaspace: its marker
-  DelimiterBehavior behavior = DelimiterBehavior::isolated;      // split_literal, digits, punctuation
-  bool invert = false;                                           // split_literal: keep what the literal is not
-  bool add_prefix_space = false;                                 // byte_level
-  bool use_regex = false;                                        // byte_level: split by SplitRule::gpt2 first
-  PrependScheme prepend_scheme = PrependScheme::always;          // metaspace
-  bool split = true;                                             // metaspace: before every marker
+  SplitRule rule = SplitRule::gpt2;                          // split_rule
+  std::string literal;                                       // split_literal; metaspace: its marker
+  DelimiterBehavior behavior = DelimiterBehavior::isolated;  // split_literal, digits, punctuation
+  bool invert = false;                                       // split_literal: keep what the literal is not
+  bool add_prefix_space = false;                             // byte_level
+  bool use_regex = false;                                    // byte_level: split by SplitRule::gpt2 first
+  PrependScheme prepend_scheme = PrependScheme::always;      // metaspace
+  bool split = true;                                         // metaspace: before every marker
 };
 
 struct DecoderStep {
   enum class Kind : uint8_t { byte_level, replace, byte_fallback, fuse, strip, metaspace };
   Kind kind;
-  std::string pattern;  // replace; strip and metaspace: one code point
-  std::string content;  // replace
-  size_t start = 0;     // strip: code points at most taken from the front
-  size_t stop = 0;      // strip: and from the back
+  std::string pattern;                                   // replace; strip and metaspace: one code point
+  std::string content;                                   // replace
+  size_t start = 0;                                      // strip: code points at most taken from the front
+  size_t stop = 0;                                       // strip: and from the back
   PrependScheme prepend_scheme = PrependScheme::always;  // metaspace
 };
 
@@ -70,8 +78,8 @@ struct TokenizerSpec {
   std::string name;  // for messages: the file's path, or what the caller calls it
 
   // The model: byte pair encoding.
-  std::vector<std::pair<std::string, int32_t>> vocab;              // (token, id); ids unique
-  std::vector<std::pair<std::string, std::string>> merges;         // by rank
+  std::vector<std::pair<std::string, int32_t>> vocab;       // (token, id); ids unique
+  std::vector<std::pair<std::string, std::string>> merges;  // by rank
   std::optional<std::string> unk_token;
   bool byte_fallback = false;
   bool fuse_unk = false;

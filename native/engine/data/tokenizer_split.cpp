@@ -8,7 +8,6 @@
 namespace caravan {
 namespace {
 
-
 constexpr uint8_t not_other = class_letter | class_number | class_space;
 
 inline uint8_t class_of(const uint8_t* classes, const DecodedCodePoint& decoded) { return classes[decoded.code_point]; }
@@ -43,17 +42,12 @@ size_t contraction(const char* at, const char* end, bool ignore_case) {
     case 's':
     case 't':
     case 'm':
-    case 'd':
-      return 2;
+    case 'd': return 2;
     case 'r':
-    case 'v':
-      return letter(2) == 'e' ? 3 : 0;
-    case 'l':
-      return letter(2) == 'l' ? 3 : 0;
-    case '\xC5':
-      return ignore_case && at + 2 < end && at[2] == '\xBF' ? 3 : 0;
-    default:
-      return 0;
+    case 'v': return letter(2) == 'e' ? 3 : 0;
+    case 'l': return letter(2) == 'l' ? 3 : 0;
+    case '\xC5': return ignore_case && at + 2 < end && at[2] == '\xBF' ? 3 : 0;
+    default: return 0;
   }
 }
 
@@ -155,12 +149,9 @@ size_t match_split_rule(SplitRule rule, std::string_view text) {
   const char* at = text.data();
   const char* end = at + text.size();
   switch (rule) {
-    case SplitRule::gpt2:
-      return match_gpt2(classes, at, end) - at;
-    case SplitRule::llama3:
-      return match_llama3(classes, at, end, 3) - at;
-    case SplitRule::qwen2:
-      return match_llama3(classes, at, end, 1) - at;
+    case SplitRule::gpt2: return match_gpt2(classes, at, end) - at;
+    case SplitRule::llama3: return match_llama3(classes, at, end, 3) - at;
+    case SplitRule::qwen2: return match_llama3(classes, at, end, 1) - at;
   }
   return text.size();
 }
@@ -169,28 +160,33 @@ void apply_delimiter_behavior(DelimiterBehavior behavior, std::vector<SplitMatch
   std::vector<SplitMatch> out;
   bool delimiter_before = false;
   switch (behavior) {
-    case DelimiterBehavior::isolated:
-      return;
+    case DelimiterBehavior::isolated: return;
     case DelimiterBehavior::removed:
       std::erase_if(stretches, [](const SplitMatch& stretch) { return stretch.is_delimiter; });
       return;
     case DelimiterBehavior::contiguous:
       for (const SplitMatch& stretch : stretches) {
-        if (!out.empty() && out.back().is_delimiter == stretch.is_delimiter) out.back().end = stretch.end;
-        else out.push_back(stretch);
+        if (!out.empty() && out.back().is_delimiter == stretch.is_delimiter)
+          out.back().end = stretch.end;
+        else
+          out.push_back(stretch);
       }
       break;
     case DelimiterBehavior::merged_with_previous:
       for (const SplitMatch& stretch : stretches) {
-        if (stretch.is_delimiter && !delimiter_before && !out.empty()) out.back().end = stretch.end;
-        else out.push_back(stretch);
+        if (stretch.is_delimiter && !delimiter_before && !out.empty())
+          out.back().end = stretch.end;
+        else
+          out.push_back(stretch);
         delimiter_before = stretch.is_delimiter;
       }
       break;
     case DelimiterBehavior::merged_with_next:
       for (auto stretch = stretches.rbegin(); stretch != stretches.rend(); ++stretch) {
-        if (stretch->is_delimiter && !delimiter_before && !out.empty()) out.back().first = stretch->first;
-        else out.push_back(*stretch);
+        if (stretch->is_delimiter && !delimiter_before && !out.empty())
+          out.back().first = stretch->first;
+        else
+          out.push_back(*stretch);
         delimiter_before = stretch->is_delimiter;
       }
       std::reverse(out.begin(), out.end());
@@ -214,12 +210,8 @@ void split_by_step(const PreTokenizerStep& step, std::string_view text, std::vec
         for (SplitMatch& stretch : stretches) stretch.is_delimiter = !stretch.is_delimiter;
       }
       break;
-    case Kind::digits:
-      mark_class(class_numeric);
-      break;
-    case Kind::punctuation:
-      mark_class(class_punctuation);
-      break;
+    case Kind::digits: mark_class(class_numeric); break;
+    case Kind::punctuation: mark_class(class_punctuation); break;
     case Kind::whitespace:
       mark_words(text, stretches);
       behavior = DelimiterBehavior::removed;
@@ -228,9 +220,7 @@ void split_by_step(const PreTokenizerStep& step, std::string_view text, std::vec
       mark_class(class_space);
       behavior = DelimiterBehavior::removed;
       break;
-    default:
-      stretches.push_back({0, text.size(), false});
-      return;
+    default: stretches.push_back({0, text.size(), false}); return;
   }
   apply_delimiter_behavior(behavior, stretches);
 }

@@ -35,8 +35,8 @@ struct NormalizationTables {
   std::vector<uint8_t> combining;  // (0x110000) canonical combining class
   std::vector<uint8_t> unstable;   // (0x110000) 1: NFC may change a text because of this code point
   std::unordered_map<char32_t, std::pair<char32_t, char32_t>> canonical;  // second is 0 for a singleton
-  std::unordered_map<char32_t, const uint32_t*> compatibility;           // at the row: code point | length << 24
-  std::unordered_map<uint64_t, char32_t> composites;                     // first << 32 | second
+  std::unordered_map<char32_t, const uint32_t*> compatibility;            // at the row: code point | length << 24
+  std::unordered_map<uint64_t, char32_t> composites;                      // first << 32 | second
 
   NormalizationTables()
       : combining(unfold_changes(unicode_tables::combining_changes, unicode_tables::combining_changes_size)),

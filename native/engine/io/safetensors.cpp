@@ -7,8 +7,8 @@
 #include <filesystem>
 #include <set>
 
-#include "engine/platform/error.h"
 #include <nlohmann/json.hpp>
+#include "engine/platform/error.h"
 
 namespace caravan {
 
@@ -160,7 +160,8 @@ SafetensorsFile SafetensorsFile::open(const std::string& path) {
   for (size_t i = 0; i < result.tensors_.size(); ++i) {
     const TensorInfo& tensor = result.tensors_[i];
     if (tensor.offset != at)
-      bad(path, "tensor '" + tensor.name + (tensor.offset < at ? "' overlaps the one before it" : "' leaves a hole before it"));
+      bad(path, "tensor '" + tensor.name +
+                    (tensor.offset < at ? "' overlaps the one before it" : "' leaves a hole before it"));
     at += tensor.size;
     result.by_name_[tensor.name] = i;
   }
@@ -202,7 +203,8 @@ ModelTensors ModelTensors::open(const std::string& dir) {
     const MappedFile file = MappedFile::open(index.string());
     const auto* text = reinterpret_cast<const char*>(file.bytes().data());
     const json parsed = json::parse(text, text + file.bytes().size(), nullptr, false);
-    if (parsed.is_discarded() || !parsed.is_object() || !parsed.contains("weight_map") || !parsed["weight_map"].is_object())
+    if (parsed.is_discarded() || !parsed.is_object() || !parsed.contains("weight_map") ||
+        !parsed["weight_map"].is_object())
       bad(index.string(), "is not an index with a weight_map");
     for (const auto& [tensor, name] : parsed["weight_map"].items()) {
       if (!name.is_string()) bad(index.string(), "weight_map['" + tensor + "'] is not a file name");
@@ -215,8 +217,9 @@ ModelTensors ModelTensors::open(const std::string& dir) {
   } else if (fs::exists(folder / "model.safetensors")) {
     names.insert("model.safetensors");
   } else {
-    throw EngineError("bad_file", dir + ": holds neither model.safetensors nor model.safetensors.index.json; give a "
-                                        "Hugging Face model folder with safetensors");
+    throw EngineError("bad_file", dir +
+                                      ": holds neither model.safetensors nor model.safetensors.index.json; give a "
+                                      "Hugging Face model folder with safetensors");
   }
   ModelTensors result;
   std::map<std::string, const SafetensorsFile*> by_file;
@@ -276,7 +279,8 @@ void read_tensor(const SafetensorsFile& file, const TensorInfo& tensor, Ptr out)
     case StoredType::BF16:
       return convert_from.operator()<uint16_t>([](uint16_t bits) { return static_cast<float>(bf16::from_bits(bits)); });
     default:
-      bad(file.path(), "tensor '" + tensor.name + "' is " + stored_type_name(tensor.type) + ", expected F32, F16 or BF16");
+      bad(file.path(),
+          "tensor '" + tensor.name + "' is " + stored_type_name(tensor.type) + ", expected F32, F16 or BF16");
   }
 }
 
@@ -295,9 +299,8 @@ void write_safetensors(const std::string& path, std::vector<TensorToWrite> tenso
     if (size != tensor.data.size())
       throw EngineError("internal", path + ": tensor '" + tensor.name + "' has " + std::to_string(tensor.data.size()) +
                                         " bytes, its shape needs " + std::to_string(size));
-    header[tensor.name] = {{"dtype", stored_type_name(tensor.type)},
-                           {"shape", tensor.shape},
-                           {"data_offsets", {at, at + size}}};
+    header[tensor.name] = {
+        {"dtype", stored_type_name(tensor.type)}, {"shape", tensor.shape}, {"data_offsets", {at, at + size}}};
     at += size;
   }
   std::string text = header.dump();

@@ -71,8 +71,8 @@ struct BaseLayer {
 struct BaseModel {
   ModelConfig config;
   BaseOptions options;
-  StoredWeight embedding;  // (V, C)
-  StoredWeight head;       // (V, C); empty when tied
+  StoredWeight embedding;   // (V, C)
+  StoredWeight head;        // (V, C); empty when tied
   DeviceBuffer final_norm;  // (C) f32
   std::vector<BaseLayer> layers;
 

@@ -27,19 +27,15 @@ std::vector<LayerActivations> take_activations(Arena& arena, const ModelConfig& 
 
 void check_tokens(const Tokens& tokens, const DecoderOptions& options) {
   if (tokens.n <= 0 || tokens.n > options.max_tokens) {
-    throw EngineError("internal", "a micro-batch of " + std::to_string(tokens.n) + " tokens, but memory was planned for " +
-                                      std::to_string(options.max_tokens));
+    throw EngineError("internal", "a micro-batch of " + std::to_string(tokens.n) +
+                                      " tokens, but memory was planned for " + std::to_string(options.max_tokens));
   }
 }
 
 }  // namespace
 
 Decoder::Decoder(const Exec& exec, std::shared_ptr<const Model> model, const DecoderOptions& options)
-    : exec_(exec),
-      model_(std::move(model)),
-      options_(options),
-      activations_(exec.device, 0),
-      scratch_(exec.device, 0) {
+    : exec_(exec), model_(std::move(model)), options_(options), activations_(exec.device, 0), scratch_(exec.device, 0) {
   const ModelConfig& config = model_->config();
   const MethodOptions& method = model_->method();
   const DType train_dtype = model_->set() != nullptr ? model_->set()->dtype() : DType::f32;
@@ -165,7 +161,8 @@ double Decoder::balance_gradient_norm() const {
 
 void Decoder::reset_balance_gradient() {
   if (balance_gradient_) {
-    fill_zero(exec_, balance_gradient_.ptr(DType::f32), static_cast<int64_t>(balance_gradient_.bytes() / sizeof(float)));
+    fill_zero(exec_, balance_gradient_.ptr(DType::f32),
+              static_cast<int64_t>(balance_gradient_.bytes() / sizeof(float)));
   }
 }
 
@@ -187,8 +184,8 @@ DecoderMemory plan_decoder_memory(const ModelConfig& config, const MethodOptions
 
   // What lies in scratch at the deepest point of a layer's backward pass; mirrors layer_backward.cpp.
   Arena scratch = Arena::measuring();
-  scratch.take(options.activation, n * c);      // gradient of the stream
-  scratch.take<float>(options.max_targets);     // losses
+  scratch.take(options.activation, n * c);   // gradient of the stream
+  scratch.take<float>(options.max_targets);  // losses
   const Arena::Mark start = scratch.mark();
   const auto lora = [&] {
     if (!method.has_lora()) return;

@@ -11,8 +11,8 @@ namespace caravan {
 
 struct DecoderOptions {
   DType activation = DType::f32;
-  bool recompute = false;      // keep each layer's input alone, and run its forward pass again before its backward pass
-  int64_t max_tokens = 0;      // N of the largest micro-batch
+  bool recompute = false;  // keep each layer's input alone, and run its forward pass again before its backward pass
+  int64_t max_tokens = 0;  // N of the largest micro-batch
   int64_t max_targets = 0;
 };
 
@@ -28,8 +28,8 @@ DecoderMemory plan_decoder_memory(const ModelConfig& config, const MethodOptions
 /// A micro-batch's place in its optimizer step.
 struct StepPlace {
   uint32_t seed = 0;
-  uint32_t step = 1;            // optimizer step, from 1
-  uint32_t micro = 0;           // micro-batch of the step
+  uint32_t step = 1;   // optimizer step, from 1
+  uint32_t micro = 0;  // micro-batch of the step
   bool dropout = true;
   float loss_scale = 1.0f;      // 1 / target tokens of the step's whole batch
   float balance_weight = 1.0f;  // valid tokens of the micro-batch / of the step

@@ -35,7 +35,9 @@ class DeviceBuffer {
   char* data() const { return data_; }
   Ptr ptr(DType dtype) const { return {data_, dtype}; }
   template <typename T>
-  T* as() const { return reinterpret_cast<T*>(data_); }
+  T* as() const {
+    return reinterpret_cast<T*>(data_);
+  }
   explicit operator bool() const { return data_ != nullptr; }
 
  private:
@@ -66,9 +68,7 @@ class Arena {
   Arena(Device device, size_t bytes);
 
   /// `count` elements, 64-byte aligned, contents undefined. @throws EngineError out_of_memory.
-  Ptr take(DType dtype, int64_t count) {
-    return {take_bytes(static_cast<size_t>(count) * size_of(dtype)), dtype};
-  }
+  Ptr take(DType dtype, int64_t count) { return {take_bytes(static_cast<size_t>(count) * size_of(dtype)), dtype}; }
   template <typename T>
   T* take(int64_t count) {
     return static_cast<T*>(take_bytes(static_cast<size_t>(count) * sizeof(T)));

@@ -52,34 +52,34 @@ struct ExpertActivations {
   int32_t* source = nullptr;       // (M) assignment n * K + k of each dispatched row
   int32_t* inverse = nullptr;      // (N * K)
   int64_t rows = 0;                // M
-  Ptr hidden;     // pesc: (M, A) before GELU
-  Ptr activated;  // pesc: (M, A) after it; upcycle: (M, F) silu(gate) * up
-  Ptr gate;       // upcycle: (M, F)
-  Ptr up;         // upcycle: (M, F)
-  Ptr output;     // (M, C)
+  Ptr hidden;                      // pesc: (M, A) before GELU
+  Ptr activated;                   // pesc: (M, A) after it; upcycle: (M, F) silu(gate) * up
+  Ptr gate;                        // upcycle: (M, F)
+  Ptr up;                          // upcycle: (M, F)
+  Ptr output;                      // (M, C)
 };
 
 /// Everything the backward pass of a layer reads. Cut once per layer, or once in all with recomputation.
 struct LayerActivations {
-  Ptr input;                    // (N, C) x, the residual stream
-  Ptr normed_input;             // (N, C) x'
-  float* input_rstd = nullptr;  // (N)
-  Ptr q_raw;                    // (N, NH * D) before q/k norm; null without one
-  Ptr k_raw;                    // (N, NKV * D)
-  float* q_rstd = nullptr;      // (N * NH)
-  float* k_rstd = nullptr;      // (N * NKV)
-  Ptr q;                        // (N, NH * D) rotated
-  Ptr k;                        // (N, NKV * D) rotated
-  Ptr v;                        // (N, NKV * D)
-  Ptr attended;                 // (N, NH * D) a
-  float* lse = nullptr;         // (NH, N)
-  Ptr middle;                   // (N, C) m
-  Ptr normed_middle;            // (N, C)
-  float* middle_rstd = nullptr;  // (N)
-  Ptr gate;                     // (N, F); null where experts replace the FFN
-  Ptr up;                       // (N, F)
-  Ptr activated;                // (N, F) silu(gate) * up
-  Ptr ffn;                      // (N, C) f = down_proj(activated)
+  Ptr input;                                     // (N, C) x, the residual stream
+  Ptr normed_input;                              // (N, C) x'
+  float* input_rstd = nullptr;                   // (N)
+  Ptr q_raw;                                     // (N, NH * D) before q/k norm; null without one
+  Ptr k_raw;                                     // (N, NKV * D)
+  float* q_rstd = nullptr;                       // (N * NH)
+  float* k_rstd = nullptr;                       // (N * NKV)
+  Ptr q;                                         // (N, NH * D) rotated
+  Ptr k;                                         // (N, NKV * D) rotated
+  Ptr v;                                         // (N, NKV * D)
+  Ptr attended;                                  // (N, NH * D) a
+  float* lse = nullptr;                          // (NH, N)
+  Ptr middle;                                    // (N, C) m
+  Ptr normed_middle;                             // (N, C)
+  float* middle_rstd = nullptr;                  // (N)
+  Ptr gate;                                      // (N, F); null where experts replace the FFN
+  Ptr up;                                        // (N, F)
+  Ptr activated;                                 // (N, F) silu(gate) * up
+  Ptr ffn;                                       // (N, C) f = down_proj(activated)
   std::array<Ptr, num_projections> lora_hidden;  // (N, R) u = A drop(x)
   ExpertActivations experts;
 };
@@ -102,11 +102,11 @@ void layer_forward(const Pass& pass, const Layer& layer, const Tokens& tokens, L
 
 /// What the balance loss leaves behind in one layer. Device memory.
 struct BalanceState {
-  float coefficient = 0.0f;                // alpha times the micro-batch's share of the step's valid tokens
-  float* loss = nullptr;                   // (1) E * sum F_i P_i, unscaled
-  int64_t* tokens_per_expert = nullptr;    // (E) assignments of valid tokens
-  float* mean_probability = nullptr;       // (E) P
-  float* gradient = nullptr;               // (E, C) += the balance term's own gradient in the router's weights
+  float coefficient = 0.0f;              // alpha times the micro-batch's share of the step's valid tokens
+  float* loss = nullptr;                 // (1) E * sum F_i P_i, unscaled
+  int64_t* tokens_per_expert = nullptr;  // (E) assignments of valid tokens
+  float* mean_probability = nullptr;     // (E) P
+  float* gradient = nullptr;             // (E, C) += the balance term's own gradient in the router's weights
 };
 
 /// stream (N, C): gradient of the layer's output on entry, of its input on return. Adds to the gradients of every

@@ -47,8 +47,9 @@ class Loader {
   DeviceBuffer read(const std::string& name, const std::vector<int64_t>& shape, DType dtype) {
     const ModelTensors::Entry entry = tensors_.find(name);
     if (entry.tensor == nullptr) {
-      throw EngineError("bad_file", dir_ + ": tensor " + name + " is missing from the safetensors; config.json and "
-                                           "weights must be of the same model");
+      throw EngineError("bad_file", dir_ + ": tensor " + name +
+                                        " is missing from the safetensors; config.json and "
+                                        "weights must be of the same model");
     }
     if (entry.tensor->shape != shape) {
       throw EngineError("bad_file", entry.file->path() + ": tensor " + name + " has shape " +

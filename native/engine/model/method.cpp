@@ -29,7 +29,8 @@ void require(bool holds, const std::string& message) {
 }
 
 void require_dropout(float p, const char* field) {
-  require(p >= 0.0f && p < 1.0f, std::string(field) + " is " + std::to_string(p) + "; it must be at least 0 and below 1");
+  require(p >= 0.0f && p < 1.0f,
+          std::string(field) + " is " + std::to_string(p) + "; it must be at least 0 and below 1");
 }
 
 }  // namespace
@@ -43,12 +44,11 @@ void check_method_options(const MethodOptions& options) {
   if (options.has_experts()) {
     require(options.num_experts >= 1,
             "numExperts is " + std::to_string(options.num_experts) + "; it must be at least 1");
-    require(options.top_k >= 1 && options.top_k <= options.num_experts,
-            "topK is " + std::to_string(options.top_k) + "; it must be from 1 to numExperts (" +
-                std::to_string(options.num_experts) + ")");
-    require(options.balance_coefficient >= 0.0f, "balanceCoefficient is " +
-                                                     std::to_string(options.balance_coefficient) +
-                                                     "; it must be 0 or above");
+    require(options.top_k >= 1 && options.top_k <= options.num_experts, "topK is " + std::to_string(options.top_k) +
+                                                                            "; it must be from 1 to numExperts (" +
+                                                                            std::to_string(options.num_experts) + ")");
+    require(options.balance_coefficient >= 0.0f,
+            "balanceCoefficient is " + std::to_string(options.balance_coefficient) + "; it must be 0 or above");
   }
   if (options.has_adapters()) {
     require(options.adapter_dim >= 1,

@@ -11,14 +11,14 @@ enum class Method : uint8_t { base, lora, pesc, full, upcycle };
 
 struct MethodOptions {
   Method method = Method::base;
-  int64_t lora_rank = 64;       // R; lora and pesc
-  float lora_alpha = 16.0f;     // scale = alpha / R
+  int64_t lora_rank = 64;    // R; lora and pesc
+  float lora_alpha = 16.0f;  // scale = alpha / R
   float lora_dropout = 0.1f;
-  int64_t num_experts = 8;      // E; pesc and upcycle
-  int64_t top_k = 2;            // K
-  int64_t adapter_dim = 512;    // A; pesc
+  int64_t num_experts = 8;    // E; pesc and upcycle
+  int64_t top_k = 2;          // K
+  int64_t adapter_dim = 512;  // A; pesc
   float adapter_dropout = 0.1f;
-  float adapter_scale = 1.0f;   // s
+  float adapter_scale = 1.0f;         // s
   float balance_coefficient = 0.01f;  // alpha of the balance loss
 
   bool has_lora() const { return method == Method::lora || method == Method::pesc; }

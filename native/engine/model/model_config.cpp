@@ -220,8 +220,8 @@ ModelConfig parse_model_config(const std::string& json, const std::string& file)
   config.num_kv_heads = reader.integer_or("num_key_value_heads", config.num_heads);
   if (config.num_heads % config.num_kv_heads != 0) {
     reader.fail("num_key_value_heads", "is " + std::to_string(config.num_kv_heads) +
-                                           "; it must divide num_attention_heads (" +
-                                           std::to_string(config.num_heads) + ")");
+                                           "; it must divide num_attention_heads (" + std::to_string(config.num_heads) +
+                                           ")");
   }
   if (!reader.has("head_dim") && config.family != "qwen3" && config.hidden_size % config.num_heads != 0) {
     reader.fail("head_dim", "is missing, and num_attention_heads does not divide hidden_size; add head_dim");
@@ -268,7 +268,7 @@ int64_t ModelConfig::parameter_count() const {
 }
 
 int64_t ModelConfig::max_sequence() const {
-  const double scaled = rope.kind == RopeKind::yarn      ? rope.factor * static_cast<double>(rope.original_max_positions)
+  const double scaled = rope.kind == RopeKind::yarn ? rope.factor * static_cast<double>(rope.original_max_positions)
                         : rope.kind == RopeKind::dynamic ? rope.factor * static_cast<double>(max_positions)
                                                          : 0.0;
   return std::max(max_positions, static_cast<int64_t>(scaled));

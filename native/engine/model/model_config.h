@@ -27,8 +27,8 @@ struct RopeScaling {
 
 /// A decoder of the Llama family: RMSNorm, RoPE, grouped-query attention, SwiGLU.
 struct ModelConfig {
-  std::string architecture;  // as config.json spells it: "LlamaForCausalLM"
-  std::string family;        // llama, mistral, qwen2, qwen3
+  std::string architecture;       // as config.json spells it: "LlamaForCausalLM"
+  std::string family;             // llama, mistral, qwen2, qwen3
   int64_t hidden_size = 0;        // C
   int64_t intermediate_size = 0;  // F
   int64_t num_layers = 0;         // L
@@ -48,7 +48,7 @@ struct ModelConfig {
   std::vector<int64_t> windows;  // (L) sliding window of each layer, 0: none
   std::vector<int32_t> eos_ids;  // config.json's eos_token_id, a number or a list
   std::vector<int32_t> bos_ids;
-  std::string stored_dtype;      // torch_dtype, for display; may be empty
+  std::string stored_dtype;  // torch_dtype, for display; may be empty
 
   int64_t q_size() const { return num_heads * head_dim; }
   int64_t kv_size() const { return num_kv_heads * head_dim; }

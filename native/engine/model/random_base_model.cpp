@@ -18,7 +18,7 @@ class Maker {
 
   StoredWeight matrix(int64_t rows, int64_t cols, float scale, bool projection) {
     const bool quantise = projection && options_.dtype == BaseDType::nf4;
-    const DType dtype = quantise                                    ? DType::f32
+    const DType dtype = quantise ? DType::f32
                         : projection || options_.dtype != BaseDType::nf4
                             ? (options_.dtype == BaseDType::f32 ? DType::f32 : DType::bf16)
                             : options_.dense_dtype;

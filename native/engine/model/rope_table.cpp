@@ -14,8 +14,7 @@ double llama3_frequency(double frequency, const RopeScaling& rope) {
   const double wavelength = 2.0 * std::numbers::pi / frequency;
   if (wavelength < original / rope.high_freq_factor) return frequency;
   if (wavelength > original / rope.low_freq_factor) return frequency / rope.factor;
-  const double s =
-      (original / wavelength - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);
+  const double s = (original / wavelength - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);
   return (1.0 - s) * frequency / rope.factor + s * frequency;
 }
 
@@ -43,9 +42,7 @@ void scale_yarn(std::vector<double>& frequencies, const ModelConfig& config) {
   }
 }
 
-double yarn_mscale(double factor, double mscale) {
-  return factor <= 1.0 ? 1.0 : 0.1 * mscale * std::log(factor) + 1.0;
-}
+double yarn_mscale(double factor, double mscale) { return factor <= 1.0 ? 1.0 : 0.1 * mscale * std::log(factor) + 1.0; }
 
 double yarn_attention_factor(const RopeScaling& rope) {
   if (rope.attention_factor > 0.0) return rope.attention_factor;

@@ -12,7 +12,7 @@ namespace caravan {
 struct RopeTable {
   DeviceBuffer storage;
   int64_t positions = 0;
-  int64_t half = 0;           // head_dim / 2
+  int64_t half = 0;            // head_dim / 2
   const float* cos = nullptr;  // (positions, half), attention factor included
   const float* sin = nullptr;
 };

@@ -21,7 +21,9 @@ void save_dense_model(const std::string& dir, const ModelConfig& config, const T
     converted.push_back(DeviceBuffer::of(Device::cpu, dtype, parameter.count));
     const DeviceBuffer& values = converted.back();
     convert(Exec(), values.ptr(dtype), parameter.value, parameter.count);
-    tensors.push_back({parameter.name, dtype == DType::f32 ? StoredType::F32 : StoredType::BF16, parameter.shape,
+    tensors.push_back({parameter.name,
+                       dtype == DType::f32 ? StoredType::F32 : StoredType::BF16,
+                       parameter.shape,
                        {reinterpret_cast<const std::byte*>(values.data()), values.bytes()}});
   }
   write_safetensors(dir + "/model.safetensors", std::move(tensors), {{"format", "pt"}});

@@ -111,8 +111,9 @@ void copy_weight(const Exec& exec, Ptr out, const Weight& weight) {
 
 std::vector<Parameter> list_parameters(const ModelConfig& config, const MethodOptions& method) {
   if (method.method == Method::upcycle && config.mlp_bias) {
-    throw EngineError("bad_option", "method is \"upcycle\", but the model's MLP has biases, which its experts lack; "
-                                    "use pesc, lora or full");
+    throw EngineError("bad_option",
+                      "method is \"upcycle\", but the model's MLP has biases, which its experts lack; "
+                      "use pesc, lora or full");
   }
   return Lister(config, method).list();
 }

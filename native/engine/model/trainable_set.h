@@ -20,8 +20,8 @@ struct Parameter {
   int64_t count = 0;
   uint32_t index = 0;  // in the set: the counter of stochastic rounding
   ParameterGroup group = ParameterGroup::lora;
-  Ptr value;           // trainDtype for matrices; vectors (norms, biases) are f32 always
-  Ptr gradient;        // value's dtype; null until gradients are allocated
+  Ptr value;     // trainDtype for matrices; vectors (norms, biases) are f32 always
+  Ptr gradient;  // value's dtype; null until gradients are allocated
 };
 
 /// Names, shapes and order of what `method` trains on a model of `config`, without memory.

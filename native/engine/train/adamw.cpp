@@ -72,7 +72,8 @@ void AdamW::update(const Exec& exec, TrainableSet& set, float lr, float gradient
     options.weight_decay = parameter.shape.size() == 1 ? 0.0f : settings_.weight_decay;
     if (state.eight_bit) {
       adamw8bit_update(exec, parameter.value, parameter.gradient, reinterpret_cast<uint8_t*>(state.first),
-                       reinterpret_cast<uint8_t*>(state.second), state.absmax1, state.absmax2, parameter.count, options);
+                       reinterpret_cast<uint8_t*>(state.second), state.absmax1, state.absmax2, parameter.count,
+                       options);
     } else {
       adamw_update(exec, parameter.value, parameter.gradient, reinterpret_cast<float*>(state.first),
                    reinterpret_cast<float*>(state.second), parameter.count, options);

@@ -9,8 +9,7 @@
 
 namespace caravan {
 
-EvaluationMetrics evaluate_shard(Decoder& decoder, const TokenShard& shard, const TrainOptions& options,
-                                 int64_t step) {
+EvaluationMetrics evaluate_shard(Decoder& decoder, const TokenShard& shard, const TrainOptions& options, int64_t step) {
   const auto start = std::chrono::steady_clock::now();
   std::vector<int32_t> rows(static_cast<size_t>(shard.rows()));
   std::iota(rows.begin(), rows.end(), 0);
@@ -26,8 +25,7 @@ EvaluationMetrics evaluate_shard(Decoder& decoder, const TokenShard& shard, cons
   metrics.step = step;
   metrics.loss = tally.mean();
   metrics.by_source = tally.by_source();
-  metrics.evaluation_ms =
-      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  metrics.evaluation_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
   return metrics;
 }
 

@@ -63,8 +63,8 @@ struct TrainResult {
   std::string reason;  // finished, stopped
   int64_t step = 0;
   int64_t total_steps = 0;
-  std::string checkpoint;  // newest; may be empty
-  double step_zero_difference = 0.0;     // max |logit| between the crafted model at step 0 and the same stored base
+  std::string checkpoint;                 // newest; may be empty
+  double step_zero_difference = 0.0;      // max |logit| between the crafted model at step 0 and the same stored base
   double quantization_difference = -1.0;  // max |logit| between stored base and unquantised; < 0: base not quantised
 };
 

@@ -42,8 +42,6 @@ Tokens MicroBatch::tokens() const {
   return tokens;
 }
 
-Targets MicroBatch::targets() const {
-  return {target_count(), target_rows_.data(), target_ids_.data()};
-}
+Targets MicroBatch::targets() const { return {target_count(), target_rows_.data(), target_ids_.data()}; }
 
 }  // namespace caravan

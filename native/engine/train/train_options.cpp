@@ -39,7 +39,8 @@ void check_train_options(const TrainOptions& o) {
   require(o.method.method != Method::base, "method", "base", "pesc, lora, full or upcycle");
   check_method_options(o.method);
   if (o.method.trains_everything()) {
-    require(o.base_dtype != BaseDType::nf4, "baseDtype", "nf4", "f32 or bf16 for full and upcycle: they train the base");
+    require(o.base_dtype != BaseDType::nf4, "baseDtype", "nf4",
+            "f32 or bf16 for full and upcycle: they train the base");
   }
   require(!o.random_init || o.method.method == Method::full, "randomInit", "true", "false unless method is full");
   require(o.batch_size >= 1, "batchSize", o.batch_size, "at least 1");

@@ -28,18 +28,18 @@ struct Field {
 };
 
 template <typename T>
-Field plain(T TrainOptions::* member, bool defining = true) {
+Field plain(T TrainOptions::*member, bool defining = true) {
   return {[member](TrainOptions& o, const Json& value) { o.*member = value.get<T>(); },
           [member](const TrainOptions& o) { return Json(o.*member); }, defining};
 }
 
 template <typename T>
-Field of_method(T MethodOptions::* member) {
+Field of_method(T MethodOptions::*member) {
   return {[member](TrainOptions& o, const Json& value) { o.method.*member = value.get<T>(); },
           [member](const TrainOptions& o) { return Json(o.method.*member); }};
 }
 
-Field dtype_field(const char* name, DType TrainOptions::* member) {
+Field dtype_field(const char* name, DType TrainOptions::*member) {
   return {[=](TrainOptions& o, const Json& value) { o.*member = parse_dtype(name, value.get<std::string>()); },
           [=](const TrainOptions& o) { return Json(dtype_name(o.*member)); }};
 }

@@ -72,8 +72,9 @@ void Trainer::start(Done done) {
     } catch (const EngineError& error) {
       fail(error);
     } catch (const std::bad_alloc&) {
-      fail(EngineError("out_of_memory", "the run needs more memory than there is; lower microBatchSize or seqLen, or "
-                                        "turn recompute on"));
+      fail(EngineError("out_of_memory",
+                       "the run needs more memory than there is; lower microBatchSize or seqLen, or "
+                       "turn recompute on"));
     } catch (const std::exception& error) {
       fail(EngineError("internal", error.what()));
     }

@@ -50,8 +50,8 @@ void count_parameters(TrainingPlan& plan, const ModelConfig& config, const std::
       case ParameterGroup::base: break;
     }
   }
-  plan.total_parameters = plan.base_parameters - replaced + added + plan.lora_parameters + plan.adapter_parameters +
-                          plan.router_parameters;
+  plan.total_parameters =
+      plan.base_parameters - replaced + added + plan.lora_parameters + plan.adapter_parameters + plan.router_parameters;
 }
 
 int64_t value_bytes(const std::vector<Parameter>& parameters, DType train_dtype) {
@@ -89,8 +89,7 @@ TrainingPlan plan_training(const TrainOptions& options) {
   count_parameters(plan, config, parameters);
 
   const int64_t values = value_bytes(parameters, options.train_dtype);
-  const int64_t optimizer =
-      static_cast<int64_t>(AdamW::planned_bytes(parameters, options.optimizer == "adamw8bit"));
+  const int64_t optimizer = static_cast<int64_t>(AdamW::planned_bytes(parameters, options.optimizer == "adamw8bit"));
   const DecoderMemory memory =
       plan_decoder_memory(config, options.method, options.train_dtype, decoder_options(options));
   plan.memory = {{"base", base_bytes(config, options)},
@@ -129,7 +128,8 @@ ProbeResult probe_training(const TrainOptions& options) {
 
   const double tokens = static_cast<double>(session.train->tokens());
   const double rows = static_cast<double>(session.train->rows());
-  const double step_tokens = tokens / rows * static_cast<double>(std::min<int64_t>(options.batch_size, session.train->rows()));
+  const double step_tokens =
+      tokens / rows * static_cast<double>(std::min<int64_t>(options.batch_size, session.train->rows()));
   ProbeResult probe;
   probe.step_ms = forward_backward_ms * step_tokens / static_cast<double>(batch.size()) + update_ms;
   probe.tokens_per_second = step_tokens * 1000.0 / probe.step_ms;

@@ -51,9 +51,8 @@ void swiglu_backward(const Exec& exec, Ptr dgate, Ptr dup, ConstPtr dout, ConstP
 }
 
 void gelu_forward(const Exec& exec, Ptr out, ConstPtr x, int64_t count) {
-  parallel_for(exec, count, grain, [&](int64_t first, int64_t last) {
-    kernels().gelu_forward(is_bf16(x), out.data, x.data, first, last);
-  });
+  parallel_for(exec, count, grain,
+               [&](int64_t first, int64_t last) { kernels().gelu_forward(is_bf16(x), out.data, x.data, first, last); });
 }
 
 void gelu_backward(const Exec& exec, Ptr dx, ConstPtr dout, ConstPtr x, int64_t count) {
@@ -66,7 +65,8 @@ void add_inplace(const Exec& exec, Ptr y, ConstPtr x, int64_t count) {
   dispatch(y.dtype, [&]<typename T>() {
     dispatch(x.dtype, [&]<typename S>() {
       parallel_for(exec, count, grain, [a = y.as<T>(), b = x.as<S>()](int64_t first, int64_t last) {
-        for (int64_t i = first; i < last; ++i) a[i] = static_cast<T>(static_cast<float>(a[i]) + static_cast<float>(b[i]));
+        for (int64_t i = first; i < last; ++i)
+          a[i] = static_cast<T>(static_cast<float>(a[i]) + static_cast<float>(b[i]));
       });
     });
   });

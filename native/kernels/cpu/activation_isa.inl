@@ -82,7 +82,8 @@ void swiglu_forward(bool bf16, void* out, const void* gate, const void* up, int6
     map(static_cast<bf16_bits*>(out), first, last, Swiglu{}, static_cast<const bf16_bits*>(gate),
         static_cast<const bf16_bits*>(up));
   } else {
-    map(static_cast<float*>(out), first, last, Swiglu{}, static_cast<const float*>(gate), static_cast<const float*>(up));
+    map(static_cast<float*>(out), first, last, Swiglu{}, static_cast<const float*>(gate),
+        static_cast<const float*>(up));
   }
 }
 

@@ -66,7 +66,8 @@ void forward_sequences(const Exec& exec, const std::vector<AttentionSequence>& s
     const AttentionSequence& s = sequences[i];
     packed_at.push_back(packed_blocks);
     for (int64_t head = 0; head < s.kv_heads; ++head) {
-      for (int64_t block = 0; block < key_blocks(s.keys); ++block) packs.push_back({static_cast<int64_t>(i), head, block});
+      for (int64_t block = 0; block < key_blocks(s.keys); ++block)
+        packs.push_back({static_cast<int64_t>(i), head, block});
     }
     for (int64_t block = (s.queries + query_block - 1) / query_block; block-- > 0;) {
       for (int64_t head = 0; head < s.heads; ++head) blocks.push_back({static_cast<int64_t>(i), head, block});
@@ -115,8 +116,8 @@ void decode_few(const Exec& exec, const AttentionSequence& s) {
   std::vector<float> sums(static_cast<size_t>(s.head_dim));
   for (int64_t pair = 0; pair < s.queries * s.heads; ++pair) {
     const int64_t head = pair % s.heads;
-    const float* first = partials + (head / s.group() * chunks) * per_task +
-                         (pair / s.heads * s.group() + head % s.group()) * one;
+    const float* first =
+        partials + (head / s.group() * chunks) * per_task + (pair / s.heads * s.group() + head % s.group()) * one;
     float maximum = -INFINITY;
     for (int64_t c = 0; c < chunks; ++c) maximum = std::max(maximum, first[c * per_task]);
     float total = 0.0f;
@@ -202,8 +203,8 @@ void attention_backward(const Exec& exec, Ptr dq, Ptr dk, Ptr dv, ConstPtr dout,
   });
 }
 
-void attention_decode(const Exec& exec, Ptr out, ConstPtr q, ConstPtr k_cache, ConstPtr v_cache, int64_t past, int64_t n,
-                      const AttentionShape& shape) {
+void attention_decode(const Exec& exec, Ptr out, ConstPtr q, ConstPtr k_cache, ConstPtr v_cache, int64_t past,
+                      int64_t n, const AttentionShape& shape) {
   if (n == 0) return;
   AttentionSequence s = sequence_of(out, nullptr, q, k_cache, v_cache, 0, n, n, shape);
   s.keys = past + n;

@@ -119,8 +119,8 @@ void pack_keys(const AttentionSequence& s, int64_t kv_head, int64_t block, float
   const int64_t keys = keys_in(s, block);
   const int64_t d = s.head_dim;
   pack_across(packed, rows_of(s.bf16, s.k, block * key_block, keys, kv_head, s.kv_heads, d, scratch), keys, d);
-  pack_along(packed + key_block * d, rows_of(s.bf16, s.v, block * key_block, keys, kv_head, s.kv_heads, d, scratch), keys,
-             d);
+  pack_along(packed + key_block * d, rows_of(s.bf16, s.v, block * key_block, keys, kv_head, s.kv_heads, d, scratch),
+             keys, d);
 }
 
 /// Turns a row of scores into exponentials against the running maximum; what was summed before is scaled down to it.
@@ -220,8 +220,8 @@ void backward_head(const AttentionSequence& s, const AttentionGradients& g, int6
   const int64_t kv_head = head / s.group();
   const int64_t blocks = (s.queries + query_block - 1) / query_block;
   const int64_t padded_queries = blocks * query_block;
-  float* dq = scratch;                             // (queries, width)
-  float* q_panels = dq + padded_queries * width;   // blocks of (rows, width)
+  float* dq = scratch;                            // (queries, width)
+  float* q_panels = dq + padded_queries * width;  // blocks of (rows, width)
   float* dout_panels = q_panels + padded_queries * width;
   float* delta = dout_panels + padded_queries * width;  // (queries)
   float* k_across = delta + padded_queries;
@@ -266,8 +266,8 @@ void backward_head(const AttentionSequence& s, const AttentionGradients& g, int6
       multiply<true>(scores, key_block, q.data + first * q.ld, q.ld, k_across, rows, key_block, d, false);
       multiply<true>(dscores, key_block, dout.data + first * dout.ld, dout.ld, v_across, rows, key_block, d, false);
       for (int64_t i = 0; i < rows; ++i) {
-        gradient_row(scores + i * key_block, dscores + i * key_block, visible_in(s, first + i, first_key, keys), s.scale,
-                     g.lse[head * s.lse_stride + first + i], delta[first + i]);
+        gradient_row(scores + i * key_block, dscores + i * key_block, visible_in(s, first + i, first_key, keys),
+                     s.scale, g.lse[head * s.lse_stride + first + i], delta[first + i]);
       }
       multiply<false>(dv, width, scores, key_block, dout_panels + first * width, keys, d, rows, true);
       multiply<false>(dk, width, dscores, key_block, q_panels + first * width, keys, d, rows, true);

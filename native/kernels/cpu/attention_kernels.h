@@ -11,12 +11,12 @@ constexpr int64_t key_block = 64;    // a multiple of every panel's columns
 
 /// One sequence: query i stands at key position `past` + i.
 struct AttentionSequence {
-  bool bf16 = false;            // type of q, k, v, out and of their gradients
-  const void* q = nullptr;      // (queries, heads, head_dim)
-  const void* k = nullptr;      // (keys, kv_heads, head_dim)
+  bool bf16 = false;        // type of q, k, v, out and of their gradients
+  const void* q = nullptr;  // (queries, heads, head_dim)
+  const void* k = nullptr;  // (keys, kv_heads, head_dim)
   const void* v = nullptr;
-  void* out = nullptr;          // (queries, heads, head_dim)
-  float* lse = nullptr;         // (heads, lse_stride) or null
+  void* out = nullptr;   // (queries, heads, head_dim)
+  float* lse = nullptr;  // (heads, lse_stride) or null
   int64_t lse_stride = 0;
   int64_t queries = 0;
   int64_t keys = 0;

@@ -39,7 +39,8 @@ Row probabilities(ConstPtr q, ConstPtr k, int64_t query, int64_t position, int64
   row.last = position;
   double largest = -INFINITY;
   for (int64_t key = row.first; key <= row.last; ++key) {
-    row.p.push_back(shape.scale * dot(q, row_at(query, head, shape.heads, d), k, row_at(key, kv_head, shape.kv_heads, d), d));
+    row.p.push_back(shape.scale *
+                    dot(q, row_at(query, head, shape.heads, d), k, row_at(key, kv_head, shape.kv_heads, d), d));
     largest = std::max(largest, row.p.back());
   }
   double sum = 0.0;

@@ -46,7 +46,8 @@ void dropout_apply(const Exec& exec, Ptr y, ConstPtr x, const DropoutMask& mask,
     if (mask.p == 0.0f) {
       parallel_for(exec, n, row_grain, [&](int64_t first, int64_t last) {
         for (int64_t i = first * c; i < last * c; ++i)
-          y.as<T>()[i] = accumulate ? T(static_cast<float>(y.as<T>()[i]) + static_cast<float>(x.as<T>()[i])) : x.as<T>()[i];
+          y.as<T>()[i] =
+              accumulate ? T(static_cast<float>(y.as<T>()[i]) + static_cast<float>(x.as<T>()[i])) : x.as<T>()[i];
       });
     } else if (accumulate) {
       apply<T, true>(exec, y.as<T>(), x.as<T>(), mask, n, c);

@@ -29,10 +29,10 @@ constexpr int64_t tiles_per_thread = 4;
 
 /// Where one product's tiles stand among all.
 struct Tiling {
-  int64_t rows = 0;     // of a tile
+  int64_t rows = 0;  // of a tile
   int64_t columns = 0;
-  int64_t across = 0;   // tiles along n
-  int64_t first = 0;    // number of its first tile
+  int64_t across = 0;  // tiles along n
+  int64_t first = 0;   // number of its first tile
   int64_t count = 0;
 };
 

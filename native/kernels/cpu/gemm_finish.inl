@@ -8,7 +8,8 @@ namespace caravan::cpu::CARAVAN_ISA {
 namespace {
 
 template <typename T>
-CARAVAN_INLINE void finish_row(T* c, const float* sum, const float* bias, int64_t columns, float scale, bool accumulate) {
+CARAVAN_INLINE void finish_row(T* c, const float* sum, const float* bias, int64_t columns, float scale,
+                               bool accumulate) {
   int64_t j = 0;
   for (; j + Vec::width <= columns; j += Vec::width) {
     Vec value = all(scale) * load(sum + j);

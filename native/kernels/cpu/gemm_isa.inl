@@ -42,8 +42,7 @@ void gemm_tile(const Gemm& g, int64_t i0, int64_t i1, int64_t j0, int64_t j1, fl
         const int64_t columns = j + panel_columns < group_end ? panel_columns : group_end - j;
         for (int64_t i = 0; i < i1 - i0; i += tile_mr) {
           const int64_t rows = i + tile_mr < i1 - i0 ? tile_mr : i1 - i0 - i;
-          const MicroKernel kernel =
-              g.a.k_contiguous ? micro_kernel_for<true>(rows) : micro_kernel_for<false>(rows);
+          const MicroKernel kernel = g.a.k_contiguous ? micro_kernel_for<true>(rows) : micro_kernel_for<false>(rows);
           const float* a_panel = a + (g.a.k_contiguous ? i * stride : i);
           if (last && !resume) {
             kernel(kc, a_panel, stride, panel, corner, panel_columns, false);

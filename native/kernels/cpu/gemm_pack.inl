@@ -109,9 +109,7 @@ CARAVAN_INLINE void read_run(float* out, const Operand& x, int64_t first, int64_
   }
 }
 
-bool needs_staging(const Operand& x) {
-  return x.type != OperandType::f32 || x.round_to_bf16 || !x.k_contiguous;
-}
+bool needs_staging(const Operand& x) { return x.type != OperandType::f32 || x.round_to_bf16 || !x.k_contiguous; }
 
 /// Elements [i0, i1) x [k0, k0 + kc) as fp32 in the operand's own order: out[i * stride + k] or out[k * stride + i].
 void stage_operand(float* out, int64_t stride, const Operand& x, int64_t i0, int64_t i1, int64_t k0, int64_t kc,

@@ -190,32 +190,36 @@ void skinny_row(float* sums, const Gemm& g, const float* a, int64_t j, float* sc
   const int64_t whole = g.k / block_size;
   if constexpr (order == BlockOrder::nf4_nibbles) {
     const int64_t first_block = j * g.b.ld / nf4_block;
-    dot<rows>(sums, a, ld, whole, [&](int64_t block, Vec* w) __attribute__((always_inline)) {
-      Block<order, round>{g.b.nf4->packed + (first_block + block) * (nf4_block / 2),
-                          nf4_absmax(*g.b.nf4, first_block + block, *g.tables), g.tables}
-          .decode(w);
-    });
+    dot<rows>(
+        sums, a, ld, whole, [&](int64_t block, Vec * w) __attribute__((always_inline)) {
+          Block<order, round>{g.b.nf4->packed + (first_block + block) * (nf4_block / 2),
+                              nf4_absmax(*g.b.nf4, first_block + block, *g.tables), g.tables}
+              .decode(w);
+        });
   } else if constexpr (order == BlockOrder::bf16_pairs) {
     const bf16_bits* row = static_cast<const bf16_bits*>(g.b.data) + j * g.b.ld;
     if (whole < ld / block_size) read_padded<false>(scratch, g, j, whole * block_size);
-    dot<rows>(sums, a, ld, ld / block_size, [&](int64_t block, Vec* w) __attribute__((always_inline)) {
-      if (block < whole) {
-        Block<order, false>{row + block * block_size}.decode(w);
-      } else {
-        Block<BlockOrder::natural, false>{scratch}.decode(w);
-      }
-    });
+    dot<rows>(
+        sums, a, ld, ld / block_size, [&](int64_t block, Vec * w) __attribute__((always_inline)) {
+          if (block < whole) {
+            Block<order, false>{row + block * block_size}.decode(w);
+          } else {
+            Block<BlockOrder::natural, false>{scratch}.decode(w);
+          }
+        });
   } else if (g.b.type == OperandType::f32) {
     const float* row = static_cast<const float*>(g.b.data) + j * g.b.ld;
     if (whole < ld / block_size) read_padded<round>(scratch, g, j, whole * block_size);
-    dot<rows>(sums, a, ld, ld / block_size, [&](int64_t block, Vec* w) __attribute__((always_inline)) {
-      Block<order, round>{block < whole ? row + block * block_size : scratch}.decode(w);
-    });
+    dot<rows>(
+        sums, a, ld, ld / block_size, [&](int64_t block, Vec * w) __attribute__((always_inline)) {
+          Block<order, round>{block < whole ? row + block * block_size : scratch}.decode(w);
+        });
   } else {
     read_padded<round>(scratch, g, j, 0);
-    dot<rows>(sums, a, ld, ld / block_size, [&](int64_t block, Vec* w) __attribute__((always_inline)) {
-      Block<order, false>{scratch + block * block_size}.decode(w);
-    });
+    dot<rows>(
+        sums, a, ld, ld / block_size, [&](int64_t block, Vec * w) __attribute__((always_inline)) {
+          Block<order, false>{scratch + block * block_size}.decode(w);
+        });
   }
 }
 

@@ -78,8 +78,7 @@ void moe_sort(const Exec&, int32_t* offsets, int32_t* source, const int32_t* exp
 void moe_gather(const Exec& exec, Ptr out, ConstPtr x, const int32_t* source, int64_t m, int64_t c, int64_t top_k) {
   dispatch(x.dtype, [&]<typename T>() {
     parallel_for(exec, m, row_grain, [&](int64_t first, int64_t last) {
-      for (int64_t r = first; r < last; ++r)
-        std::copy_n(x.as<T>() + source[r] / top_k * c, c, out.as<T>() + r * c);
+      for (int64_t r = first; r < last; ++r) std::copy_n(x.as<T>() + source[r] / top_k * c, c, out.as<T>() + r * c);
     });
   });
 }
@@ -99,8 +98,7 @@ void moe_combine_forward(const Exec& exec, Ptr y, ConstPtr expert_out, const flo
           for (int64_t j = 0; j < c; ++j) sum[static_cast<size_t>(j)] += w * static_cast<float>(from[j]);
         }
         T* to = y.as<T>() + t * c;
-        for (int64_t j = 0; j < c; ++j)
-          to[j] = T(static_cast<float>(to[j]) + scale * sum[static_cast<size_t>(j)]);
+        for (int64_t j = 0; j < c; ++j) to[j] = T(static_cast<float>(to[j]) + scale * sum[static_cast<size_t>(j)]);
       }
     });
   });

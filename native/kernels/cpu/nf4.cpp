@@ -160,10 +160,10 @@ void nf4_dequantize(const Exec& exec, Ptr out, const Nf4View& weight) {
   const int64_t count = weight.rows * weight.cols;
   parallel_for(exec, weight.blocks(), 64, [&](int64_t first, int64_t last) {
     for (int64_t block = first; block < last; ++block) {
-      const float absmax = weight.absmax ? weight.absmax[block]
-                                         : dynamic_code_signed[weight.absmax_u8[block]] *
-                                                   weight.absmax2[block / nf4_nested_block] +
-                                               weight.offset;
+      const float absmax =
+          weight.absmax
+              ? weight.absmax[block]
+              : dynamic_code_signed[weight.absmax_u8[block]] * weight.absmax2[block / nf4_nested_block] + weight.offset;
       for (int64_t i = block * nf4_block; i < std::min(count, (block + 1) * nf4_block); ++i) {
         const uint8_t byte = weight.packed[i / 2];
         store_element(out, i, nf4_code[i % 2 == 0 ? byte >> 4 : byte & 15] * absmax);

@@ -34,10 +34,11 @@ T rounded(float value) {
 
 template <typename T, typename W>
 void forward_row(T* y, float* rstd, const T* x, const W* weight, int64_t c, float eps) {
-  const float mean_square = sum_over(c, [&](int64_t i) {
-                              const float value = x[i];
-                              return value * value;
-                            }) /
+  const float mean_square = sum_over(c,
+                                     [&](int64_t i) {
+                                       const float value = x[i];
+                                       return value * value;
+                                     }) /
                             static_cast<float>(c);
   const float scale = 1.0f / std::sqrt(mean_square + eps);
   if (rstd != nullptr) *rstd = scale;
@@ -60,7 +61,8 @@ void backward_row(T* dx, float* dweight, const T* dy, const T* x, float rstd, co
     }
   }
   for (int64_t i = 0; i < c; ++i) {
-    float value = rstd * (static_cast<float>(dy[i]) * static_cast<float>(weight[i]) - static_cast<float>(x[i]) * along_x);
+    float value =
+        rstd * (static_cast<float>(dy[i]) * static_cast<float>(weight[i]) - static_cast<float>(x[i]) * along_x);
     if (accumulate) value += static_cast<float>(dx[i]);
     dx[i] = rounded<T>(value);
   }
@@ -92,8 +94,8 @@ void rmsnorm_backward(const Exec& exec, Ptr dx, float* dweight, ConstPtr dy, Con
       parallel_for(exec, blocks, grain, [&](int64_t first, int64_t last) {
         for (int64_t row = first * rows_per_block; row < std::min(n, last * rows_per_block); ++row) {
           float* sums = dweight == nullptr ? nullptr : partial.data() + row / rows_per_block * c;
-          backward_row(dx.as<T>() + row * c, sums, dy.as<T>() + row * c, x.as<T>() + row * c, rstd[row],
-                       weight.as<W>(), c, accumulate);
+          backward_row(dx.as<T>() + row * c, sums, dy.as<T>() + row * c, x.as<T>() + row * c, rstd[row], weight.as<W>(),
+                       c, accumulate);
         }
       });
     });

@@ -83,7 +83,8 @@ void adamw8bit_update(const Exec& exec, Ptr p, ConstPtr g, uint8_t* state1, uint
   // bitsandbytes, blockwise: dequantise, update in fp32, new absmax per block, update p, requantise.
   const auto [first_correction, second_correction] = bias_correction(o);
   const auto root_correction = static_cast<float>(std::sqrt(second_correction));
-  const auto step_size = static_cast<float>(-static_cast<double>(o.lr) * std::sqrt(second_correction) / first_correction);
+  const auto step_size =
+      static_cast<float>(-static_cast<double>(o.lr) * std::sqrt(second_correction) / first_correction);
   const float decay = 1.0f - o.lr * o.weight_decay;
   const int64_t blocks = (count + adamw8bit_block - 1) / adamw8bit_block;
   parallel_for(exec, blocks, 4, [&](int64_t begin, int64_t end) {

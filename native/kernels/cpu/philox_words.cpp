@@ -7,8 +7,7 @@ namespace caravan::cpu {
 
 void portable::philox_words(uint32_t* words, const PhiloxRow& row, uint32_t first_group, int64_t groups) {
   for (int64_t g = 0; g < groups; ++g) {
-    const Philox4 out =
-        philox(row.key0, row.key1, row.c0, row.c1, row.c2, first_group + static_cast<uint32_t>(g));
+    const Philox4 out = philox(row.key0, row.key1, row.c0, row.c1, row.c2, first_group + static_cast<uint32_t>(g));
     for (int i = 0; i < 4; ++i) words[4 * g + i] = out.word[i];
   }
 }

@@ -19,6 +19,6 @@ void philox_words(uint32_t* words, const PhiloxRow& row, uint32_t first_group, i
 namespace avx2 {
 /// `groups` is a multiple of 8.
 void philox_words(uint32_t* words, const PhiloxRow& row, uint32_t first_group, int64_t groups);
-}
+}  // namespace avx2
 
 }  // namespace caravan::cpu
