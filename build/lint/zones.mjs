@@ -51,12 +51,22 @@ export function importZones(root) {
       ],
       never: [...host, ...nativePackages],
     })),
+    // Conversations to tokens: for the processes that load the addon.
+    {
+      folder: 'core/prompt',
+      may: [...shared, 'core/engine/AddonTypes.ts'],
+      never: [...host, ...nativePackages],
+    },
     { folder: 'core/onnx/export', may: shared, never: [...host, ...nativePackages] },
     { folder: 'core/onnx/session', may: shared, never: [...host, 'better-sqlite3', '@duckdb/*'] },
-    { folder: 'core/engine', may: [...shared, 'core/onnx'], never: [...host, ...nativePackages] },
+    {
+      folder: 'core/engine',
+      may: [...shared, 'core/prompt', 'core/onnx'],
+      never: [...host, ...nativePackages],
+    },
     {
       folder: 'core/data',
-      may: [...shared, 'core/engine/AddonTypes.ts'],
+      may: [...shared, 'core/prompt', 'core/engine/AddonTypes.ts'],
       never: [...host, 'better-sqlite3', 'onnxruntime-*'],
     },
     { folder: 'core/data/client.ts', never: [...host, ...nativePackages] },

@@ -12,9 +12,9 @@ import type { Recipe, RecipeSource } from '../shared/dataset/recipe.ts';
 import type { Message, RejectReason } from '../shared/dataset/source.ts';
 import { renderTemplate, type TemplateTokens } from '../shared/dataset/template.ts';
 import { openDatabase, select, sqlString } from './database.ts';
-import { encodeConversations } from './encodeConversations.ts';
+import { encodeConversations } from '../prompt/encodeConversations.ts';
 import { fileHash } from './importSource.ts';
-import { renderJinja } from './jinja.ts';
+import { renderJinja } from '../prompt/renderJinja.ts';
 import type { AddonLoader, Report } from './protocol.ts';
 
 export interface MixRequest {

@@ -33,6 +33,8 @@ export interface Addon {
   createTrainer(options: TrainOptions, listener: TrainListener): AddonTrainer;
   /** Memory by item, parameters by group, steps; loads headers only. */
   planTraining(options: TrainOptions): Promise<TrainingPlan>;
+  /** Loads, and times one step of the longest batch. */
+  probeTraining(options: TrainOptions): Promise<{ stepMs: number; tokensPerSecond: number }>;
   /** Every checkpoint below a run's `checkpoints` folder, newest first, with whether it verifies. */
   listCheckpoints(checkpointDir: string): Promise<CheckpointInfo[]>;
 }

@@ -1,0 +1,92 @@
+/**
+ * The host's end of an engine process: starts it, speaks its protocol, and tells how it ended. A process that dies takes
+ * nothing with it but what it was asked to do.
+ */
+import type { CaravanError } from '../shared/contract/errors.ts';
+import type { Sampling, Answer } from '../shared/chat/chat.ts';
+import type { Message } from '../shared/dataset/source.ts';
+import type { TemplateTokens } from '../shared/dataset/template.ts';
+import type {
+  BuildInfo,
+  CheckpointInfo,
+  DeviceInfo,
+  EvaluationMetrics,
+  OpenModelOptions,
+  RouteResult,
+  ScoreResult,
+  StepMetrics,
+  TrainingPlan,
+  TrainOptions,
+  TrainPhase,
+  TrainResult,
+} from './AddonTypes.ts';
+
+/** What a training engine tells while it lives. Steps come in batches, in order. */
+export interface TrainingListener {
+  onPhase(phase: TrainPhase): void;
+  onSteps(steps: StepMetrics[]): void;
+  onEvaluation(evaluation: EvaluationMetrics): void;
+  onCheckpoint(checkpoint: CheckpointInfo): void;
+  onLog(level: 'info' | 'warning', message: string): void;
+}
+
+/** How a training engine ended. `died` means that it did so without being asked to. */
+export type TrainingEnd =
+  | { kind: 'ended'; result: TrainResult }
+  | { kind: 'failed'; error: CaravanError }
+  | { kind: 'died'; exitCode: number | null; signal: string | null; stderrTail: string[] };
+
+/** One run in an engine process of its own. */
+export interface TrainingEngine {
+  readonly pid: number | null;
+  pause(): void;
+  resume(): void;
+  stop(options?: { discard?: boolean }): void;
+  /** Never rejects. */
+  readonly ended: Promise<TrainingEnd>;
+}
+
+export interface GenerateRequest {
+  model: OpenModelOptions;
+  answerId: string;
+  messages: Message[];
+  template: 'camelidae' | 'model';
+  tokens: TemplateTokens;
+  tokenizerPath: string;
+  sampling: Sampling;
+  /** Further ids that end an answer (generation_config's `eos_token_id`). */
+  stopIds: number[];
+}
+
+/** Models for chat, scoring and plans, in an engine process that is started at the first request and again after it died.
+ * It keeps the models used last open. */
+export interface InferenceEngine {
+  readonly pid: number | null;
+  generate(request: GenerateRequest, onToken: (text: string, tokens: number) => void): Promise<Answer>;
+  cancel(answerId: string): void;
+  /** Context and continuation are tokenised together, with the tokenizer's own BOS default. */
+  score(
+    model: OpenModelOptions,
+    tokenizerPath: string,
+    rows: { context: string; continuation: string }[],
+  ): Promise<(ScoreResult & { ids: number[] })[]>;
+  route(
+    model: OpenModelOptions,
+    tokenizerPath: string,
+    rows: { text: string; group: number }[],
+    groups: number,
+  ): Promise<RouteResult>;
+  plan(options: TrainOptions): Promise<TrainingPlan>;
+  /** One timed step of the longest batch. */
+  probe(options: TrainOptions): Promise<{ stepMs: number; tokensPerSecond: number }>;
+  listCheckpoints(checkpointDir: string): Promise<CheckpointInfo[]>;
+  devices(): Promise<DeviceInfo[]>;
+  buildInfo(): Promise<BuildInfo>;
+  close(): Promise<void>;
+}
+
+/** Starts engine processes; injected into services, so that tests can put another in its place. */
+export interface Engines {
+  startTraining(options: TrainOptions, listener: TrainingListener): TrainingEngine;
+  readonly inference: InferenceEngine;
+}
