@@ -1,0 +1,2 @@
+export { createChatService } from './createChatService.ts';
+export type { ChatCalls, ChatDeps, ChatService } from './chatTypes.ts';

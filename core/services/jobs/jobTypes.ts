@@ -1,0 +1,60 @@
+import type { Clock } from '../../shared/clock.ts';
+import type { CaravanError } from '../../shared/contract/errors.ts';
+import type { EmitEvent, Service } from '../../shared/contract/service.ts';
+import type { Job } from '../../shared/job/job.ts';
+import type { Store } from '../../store/openStore.ts';
+
+export type JobCalls = 'listJobs' | 'getJob' | 'getJobLog' | 'cancelJob' | 'pauseJob' | 'resumeJob';
+
+export interface JobsDeps {
+  store: Store;
+  emit: EmitEvent;
+  clock?: Clock;
+}
+
+/** What a running job may tell and ask. */
+export interface JobContext {
+  readonly id: string;
+  /** Aborted when someone cancels. */
+  readonly signal: AbortSignal;
+  /** May be called as often as one likes: clients hear of it ten times a second at most. */
+  progress(progress: { done: number; total: number | null; unit: string; stage?: string }): void;
+  log(line: string): void;
+  /** Names what the job made, so that clients can open it. */
+  setSubject(id: string): void;
+}
+
+/** Work that takes its time. */
+export interface JobTask {
+  kind: Job['kind'];
+  title: string;
+  /** Jobs of one lane run one after the other, in the order they came; those without a lane start at once. */
+  lane?: string;
+  subjectId?: string;
+  /** What pauseJob and resumeJob do; without it the job cannot pause. */
+  pausing?: { pause(): void; resume(): void };
+  /** What cancelJob does to the running job besides aborting its signal. */
+  onCancel?: () => void;
+  /** Told when the job ended without having run (cancelled in the queue, or the host closed). */
+  onDropped?: (why: CaravanError) => void;
+  /** Ends as completed; a thrown `cancelled` ends as cancelled, `interrupted` and `engine_died` as interrupted, all else as
+   * failed. */
+  run(context: JobContext): Promise<void>;
+}
+
+/** The queue, for the other services. */
+export interface Jobs {
+  submit(task: JobTask): Job;
+  /** For a task that pauses for reasons of its own. */
+  setPaused(id: string, paused: boolean): void;
+  /** As cancelJob: drops a queued job, asks a running one to end. */
+  cancel(id: string): Job;
+  /** Resolves when the job has ended, however it did. */
+  whenEnded(id: string): Promise<Job>;
+  /** Whether a job of this lane runs or waits. */
+  isLaneBusy(lane: string): boolean;
+}
+
+export interface JobsService extends Service<JobCalls> {
+  readonly jobs: Jobs;
+}

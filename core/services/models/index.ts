@@ -1,0 +1,9 @@
+export { createModelsService } from './createModelsService.ts';
+export type {
+  ModelCalls,
+  Models,
+  ModelsDeps,
+  ModelsService,
+  ResolvedModel,
+  TrainedModel,
+} from './modelTypes.ts';

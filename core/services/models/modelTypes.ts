@@ -1,0 +1,68 @@
+import type { DataProcess } from '../../data/client.ts';
+import type { Clock } from '../../shared/clock.ts';
+import type { EmitEvent, Service } from '../../shared/contract/service.ts';
+import type { TemplateTokens } from '../../shared/dataset/template.ts';
+import type { Model } from '../../shared/model/model.ts';
+import type { RunConfig } from '../../shared/run/runConfig.ts';
+import type { Store } from '../../store/openStore.ts';
+import type { Jobs } from '../jobs/index.ts';
+
+export type ModelCalls = 'addModel' | 'listModels' | 'getModel' | 'inspectModel' | 'removeModel' | 'tokenize';
+
+export interface ModelsDeps {
+  store: Store;
+  emit: EmitEvent;
+  jobs: Jobs;
+  data: DataProcess;
+  /** The model that a run made: by run id, unique start of one, name, or the folder of a run or checkpoint; null where
+   * the reference is none of these. The training service's `trainedModel`, bound late because it needs the models. */
+  trainedModel: (ref: string) => Promise<TrainedModel | null>;
+  clock?: Clock;
+}
+
+/** What a run trained, as the training service knows it. */
+export interface TrainedModel {
+  runId: string;
+  runName: string;
+  /** Folder of the base model. */
+  modelDir: string;
+  /** Newest checkpoint, or the one that was asked for. */
+  checkpointDir: string;
+  config: RunConfig;
+  template: 'camelidae' | 'model';
+}
+
+/** A model reference, looked up. */
+export interface ResolvedModel {
+  /** As shown to people. */
+  name: string;
+  /** Null for a folder that is not in the library. */
+  model: Model | null;
+  /** Folder of the (base) model. */
+  dir: string;
+  tokenizerPath: string;
+  tokens: TemplateTokens;
+  /** Ids that end an answer, by generation_config.json, config.json and the tokenizer. */
+  stopIds: number[];
+  /** Set where the reference names a run or its checkpoint. */
+  trained: TrainedModel | null;
+}
+
+/** For the other services. */
+export interface Models {
+  /**
+   * A name or id in the library, `run:<id or name>`, a run's id or name, or a folder; in this order.
+   * @throws `not_found`, saying what was tried; `bad_file` where a folder is no model.
+   */
+  resolve(ref: string): Promise<ResolvedModel>;
+  /** SHA-256 over all tensors of a model folder; remembered as long as its files keep size and time. */
+  identityOf(dir: string, onProgress?: (done: number, total: number | null) => void): Promise<string>;
+  /** SHA-256 of tokenizer.json, remembered likewise. */
+  tokenizerHash(tokenizerPath: string): Promise<string>;
+  /** Reads config.json and headers. */
+  inspect(dir: string): Promise<Omit<Model, 'id' | 'addedAt'>>;
+}
+
+export interface ModelsService extends Service<ModelCalls> {
+  readonly models: Models;
+}

@@ -1,0 +1,2 @@
+export { createTrainingService } from './createTrainingService.ts';
+export type { Training, TrainingCalls, TrainingDeps, TrainingService } from './trainingTypes.ts';

@@ -1,0 +1,61 @@
+import type { DataProcess } from '../../data/client.ts';
+import type { Engines } from '../../engine/client.ts';
+import type { Clock } from '../../shared/clock.ts';
+import type { EmitEvent, Service } from '../../shared/contract/service.ts';
+import type { Store } from '../../store/openStore.ts';
+import type { Datasets } from '../datasets/index.ts';
+import type { Jobs } from '../jobs/index.ts';
+import type { Models, TrainedModel } from '../models/index.ts';
+
+export type TrainingCalls =
+  | 'planRun'
+  | 'startRun'
+  | 'resumeRun'
+  | 'pauseRun'
+  | 'continueRun'
+  | 'stopRun'
+  | 'listRuns'
+  | 'getRun'
+  | 'findRun'
+  | 'updateRun'
+  | 'removeRun'
+  | 'readSteps'
+  | 'readSeries'
+  | 'readEvaluations'
+  | 'readRunLog'
+  | 'readStepRows';
+
+export interface TrainingDeps {
+  store: Store;
+  /** The home folder: runs/ below it is this service's. */
+  home: string;
+  emit: EmitEvent;
+  jobs: Jobs;
+  data: DataProcess;
+  engines: Engines;
+  models: Models;
+  datasets: Datasets;
+  /** Caravan's version, for run.lock.json. */
+  version: string;
+  clock?: Clock;
+  /** Bytes that a run may take; by default what the system says is available, within this process's limits. */
+  memory?: () => { availableBytes: number; totalBytes: number };
+  /** Free bytes of the disk that holds a folder. */
+  freeDiskBytes?: (dir: string) => Promise<number>;
+}
+
+/** For the other services and the host. */
+export interface Training {
+  /** See ModelsDeps. @throws `wrong_state` for a run that has no checkpoint yet. */
+  trainedModel(ref: string): Promise<TrainedModel | null>;
+  /** Engine processes that train, for the system's list. */
+  processes(): { name: string; pid: number }[];
+  /** Whether any run is queued, running, paused or stopping. */
+  readonly busy: boolean;
+  /** Resolves when runs that an earlier host left behind are marked and their metrics indexed. */
+  readonly recovered: Promise<void>;
+}
+
+export interface TrainingService extends Service<TrainingCalls> {
+  readonly training: Training;
+}
