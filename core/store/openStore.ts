@@ -1,21 +1,207 @@
-/** Rows as SQLite gives them; the caller says what its SELECT yields. */
-export type SqlValue = string | number | bigint | null | Uint8Array;
-export type SqlParams = readonly SqlValue[] | Readonly<Record<string, SqlValue>>;
+import { mkdirSync, rmSync, statSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import Database from 'better-sqlite3';
+import { CaravanError } from '../shared/contract/errors.ts';
+import { migrate } from './migrate.ts';
+import { createReader } from './reader.ts';
+import type { SqlParams, SqlValue, Store } from './Store.ts';
 
-/** The database of one home. Statements are prepared once and kept. */
-export interface Store {
-  readonly file: string;
-  readonly sqliteVersion: string;
-  /** What opening had to tell people (a backup that was taken, say). */
-  readonly notes: readonly string[];
-  run(sql: string, params?: SqlParams): { changes: number; lastInsertRowid: number };
-  get<R>(sql: string, params?: SqlParams): R | undefined;
-  all<R>(sql: string, params?: SqlParams): R[];
-  /** All or nothing; nests. The work must not be asynchronous. */
-  transaction<T>(work: () => T): T;
-  /** A long read, on another thread and a connection of its own. */
-  query<R>(sql: string, params?: SqlParams): Promise<R[]>;
-  /** Gives up the disk space that is held back for a full disk. @returns whether there was any left to give. */
-  releaseReserve(): boolean;
-  close(): Promise<void>;
+export type { SqlParams, SqlValue, Store } from './Store.ts';
+
+export interface StoreOptions {
+  file: string;
+  /** The last host did not close it: check every page. Found out from the write-ahead log too. */
+  endedUncleanly?: boolean;
+  migrationsDir?: string;
+  /** Stops migrating here: for tests that begin with an old database. */
+  toVersion?: number;
+  /** Disk space held back, so that the last state can be written when the disk is full. */
+  reserveBytes?: number;
+}
+
+/** SQLite before this could corrupt a write-ahead log that two connections reset at once. */
+const oldestSqlite = [3, 51, 3] as const;
+
+/**
+ * Opens (or makes) the database and brings it to this version's schema.
+ * @throws `database_newer` where a newer Caravan wrote it; `bad_file` where it is damaged or no database; `internal`
+ * where a migration fails, with file and version as they were.
+ */
+export async function openStore(options: StoreOptions): Promise<Store> {
+  const { file } = options;
+  mkdirSync(dirname(file), { recursive: true });
+  const unclean = options.endedUncleanly === true || sizeOf(`${file}-wal`) > 0;
+  const database = connect(file);
+  const notes: string[] = [];
+  try {
+    if (unclean) checkPages(database, file);
+    notes.push(
+      ...(await migrate(database, file, {
+        dir: options.migrationsDir ?? fileURLToPath(new URL('migrations/', import.meta.url)),
+        ...(options.toVersion !== undefined && { toVersion: options.toVersion }),
+      })),
+    );
+  } catch (error) {
+    database.close();
+    throw explain(error, file);
+  }
+  return wrap(database, file, notes, options.reserveBytes ?? 4 * 1024 * 1024);
+}
+
+function connect(file: string): Database.Database {
+  let database: Database.Database | undefined;
+  try {
+    database = new Database(file, { timeout: 5000 });
+    const version = database.prepare('SELECT sqlite_version() AS v').pluck().get() as string;
+    if (isOlder(version, oldestSqlite))
+      throw new CaravanError('missing_dependency', `SQLite ${version} is too old`, {
+        mend: `Install better-sqlite3 with SQLite ${oldestSqlite.join('.')} or newer: npm ci`,
+      });
+    const mode = database.pragma('journal_mode = WAL', { simple: true });
+    if (mode !== 'wal')
+      throw new CaravanError('bad_file', `the database cannot use a write-ahead log here (${String(mode)})`, {
+        place: { file },
+        mend: 'Keep the home on a local disk, not a network share: set CARAVAN_HOME.',
+      });
+    // After the switch to WAL: this build falls back to NORMAL at the first write otherwise.
+    database.pragma('synchronous = FULL');
+    database.pragma('foreign_keys = ON');
+    database.pragma('busy_timeout = 5000');
+    database.pragma('trusted_schema = OFF');
+    database.pragma('temp_store = MEMORY');
+    database.pragma('journal_size_limit = 8388608');
+    return database;
+  } catch (error) {
+    database?.close();
+    throw explain(error, file);
+  }
+}
+
+function checkPages(database: Database.Database, file: string): void {
+  const found = database.pragma('quick_check(1)', { simple: true });
+  if (found !== 'ok') throw damaged(file, String(found));
+}
+
+function damaged(file: string, what: string): CaravanError {
+  return new CaravanError('bad_file', `the database is damaged: ${what}`, {
+    place: { file },
+    mend: `Move ${file}, ${file}-wal and ${file}-shm to another folder and start again: runs are read back from their folders; a copy from before the last update, ${file}.bak-vN, may hold the rest.`,
+  });
+}
+
+function explain(error: unknown, file: string): CaravanError {
+  const code = (error as { code?: unknown }).code;
+  const message = error instanceof Error ? error.message : String(error);
+  if (code === 'SQLITE_NOTADB') return damaged(file, 'it is not an SQLite file');
+  if (typeof code === 'string' && code.startsWith('SQLITE_CORRUPT')) return damaged(file, message);
+  if (code === 'SQLITE_FULL')
+    return new CaravanError('disk_full', 'the disk that holds the database is full', {
+      place: { file },
+      mend: 'Free some space on it and try again.',
+      cause: error,
+    });
+  if (code === 'SQLITE_CANTOPEN' || code === 'SQLITE_READONLY' || code === 'EACCES')
+    return new CaravanError('permission_denied', `the database cannot be opened for writing: ${message}`, {
+      place: { file },
+      mend: 'Make the folder writable, or set CARAVAN_HOME to one that is.',
+      cause: error,
+    });
+  return CaravanError.from(error);
+}
+
+function wrap(database: Database.Database, file: string, notes: string[], reserveBytes: number): Store {
+  const statements = new Map<string, Database.Statement>();
+  const reader = createReader(file);
+  const reserve = `${file}.reserve`;
+  let closed = false;
+  // A reserve that the disk has no room for is no reserve: leave none half-written.
+  const reserved = writeFile(reserve, Buffer.alloc(reserveBytes)).catch(() =>
+    rmSync(reserve, { force: true }),
+  );
+
+  function prepare(sql: string): Database.Statement {
+    let statement = statements.get(sql);
+    if (!statement) {
+      statement = database.prepare(sql);
+      statements.set(sql, statement);
+    }
+    return statement;
+  }
+
+  function releaseReserve(): boolean {
+    if (sizeOf(reserve) === 0) return false;
+    rmSync(reserve, { force: true });
+    return true;
+  }
+
+  /** A full disk rolls the transaction back by itself; so the outermost level tries once more with the reserve. */
+  function withReserve<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      if ((error as { code?: unknown }).code === 'SQLITE_FULL' && !database.inTransaction && releaseReserve())
+        return work();
+      throw error;
+    }
+  }
+
+  function explained<T>(work: () => T): T {
+    if (database.inTransaction) return work();
+    try {
+      return withReserve(work);
+    } catch (error) {
+      throw typeof (error as { code?: unknown }).code === 'string' &&
+        (error as { code: string }).code.startsWith('SQLITE_')
+        ? explain(error, file)
+        : error;
+    }
+  }
+
+  return {
+    file,
+    notes,
+    sqliteVersion: database.prepare('SELECT sqlite_version() AS v').pluck().get() as string,
+    run(sql, params = []) {
+      const { changes, lastInsertRowid } = explained(() => prepare(sql).run(bound(params)));
+      return { changes, lastInsertRowid: Number(lastInsertRowid) };
+    },
+    get<R>(sql: string, params: SqlParams = []) {
+      return explained(() => prepare(sql).get(bound(params)) as R | undefined);
+    },
+    all<R>(sql: string, params: SqlParams = []) {
+      return explained(() => prepare(sql).all(bound(params)) as R[]);
+    },
+    transaction<T>(work: () => T): T {
+      return explained(() => database.transaction(work).immediate());
+    },
+    query: (sql, params = []) => reader.query(sql, params),
+    releaseReserve,
+    async close() {
+      if (closed) return;
+      closed = true;
+      await reserved;
+      await reader.close();
+      statements.clear();
+      database.pragma('optimize');
+      database.close();
+      rmSync(reserve, { force: true });
+    },
+  };
+}
+
+function bound(params: SqlParams): SqlValue[] | Record<string, SqlValue> {
+  return params as SqlValue[] | Record<string, SqlValue>;
+}
+
+function isOlder(version: string, than: readonly number[]): boolean {
+  const parts = version.split('.').map(Number);
+  for (const [index, wanted] of than.entries())
+    if (parts[index] !== wanted) return (parts[index] ?? 0) < wanted;
+  return false;
+}
+
+function sizeOf(file: string): number {
+  return statSync(file, { throwIfNoEntry: false })?.size ?? 0;
 }
