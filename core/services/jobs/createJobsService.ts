@@ -1,5 +1,262 @@
-import type { JobsDeps, JobsService } from './jobTypes.ts';
+import { randomUUID } from 'node:crypto';
+import { wallClock } from '../../shared/clock.ts';
+import { CaravanError } from '../../shared/contract/errors.ts';
+import { isEnded, type Job } from '../../shared/job/job.ts';
+import { observe, remainingMs, startRate, unitsPerSecond, type Rate } from '../../shared/job/rate.ts';
+import { createJobTable } from './jobTable.ts';
+import type { JobContext, Jobs, JobsDeps, JobsService, JobTask } from './jobTypes.ts';
 
-export function createJobsService(_deps: JobsDeps): JobsService {
-  throw new Error('landed with the next change');
+/** A job that waits or runs in this host. Ended ones live in the table alone. */
+interface LiveJob {
+  job: Job;
+  task: JobTask;
+  abort: AbortController;
+  rate: Rate;
+  lines: number;
+  /** Set while a change waits for its turn to be told. */
+  timer: ReturnType<typeof setTimeout> | null;
+  lastTold: number;
+  ended: PromiseWithResolvers<Job>;
+}
+
+/** Progress is told this often at most. */
+const tellEveryMs = 100;
+/** How much of the past a rate looks at. */
+const rateWindowMs = 30_000;
+/** Lines of a job's log; what comes after the last is not kept. */
+const maxLines = 2000;
+
+/**
+ * The queue of everything that takes its time. Jobs of one lane run in the order they came; lanes do not wait for each
+ * other, so curation goes on beside training. What was unfinished when an earlier host ended is marked interrupted here.
+ */
+export function createJobsService({ store, emit, clock = wallClock }: JobsDeps): JobsService {
+  const table = createJobTable(store);
+  const live = new Map<string, LiveJob>();
+  let closing = false;
+  table.interruptUnfinished(
+    clock.now(),
+    new CaravanError('interrupted', 'the workbench ended while this was under way', {
+      mend: 'Start it again.',
+    }).toData(),
+  );
+
+  function tell(entry: LiveJob): void {
+    if (entry.timer) clearTimeout(entry.timer);
+    entry.timer = null;
+    entry.lastTold = clock.now();
+    emit('jobChanged', entry.job);
+  }
+
+  function tellSoon(entry: LiveJob): void {
+    if (entry.timer) return;
+    const wait = entry.lastTold + tellEveryMs - clock.now();
+    if (wait <= 0) tell(entry);
+    else entry.timer = setTimeout(() => tell(entry), wait);
+  }
+
+  function change(entry: LiveJob, change: Partial<Job>): void {
+    entry.job = { ...entry.job, ...change };
+    table.save(entry.job);
+    tell(entry);
+  }
+
+  function end(entry: LiveJob, state: Job['state'], error: CaravanError | null): void {
+    live.delete(entry.job.id);
+    const { progress } = entry.job;
+    try {
+      change(entry, {
+        state,
+        error: error?.toData() ?? null,
+        progress: progress && { ...progress, etaMs: null },
+        canPause: false,
+        canCancel: false,
+        endedAt: clock.now(),
+      });
+    } catch {
+      // The database takes no writes (a full disk, say): whoever waits must hear of the end all the same.
+      tell(entry);
+    }
+    entry.ended.resolve(entry.job);
+    startNext(entry.task.lane);
+  }
+
+  function startNext(lane: string | undefined): void {
+    if (lane === undefined || closing) return;
+    const inLane = [...live.values()].filter((entry) => entry.task.lane === lane);
+    if (inLane.some((entry) => entry.job.state !== 'queued')) return;
+    const next = inLane[0];
+    if (next) void start(next);
+  }
+
+  async function start(entry: LiveJob): Promise<void> {
+    const { task } = entry;
+    change(entry, { state: 'running', startedAt: clock.now(), canPause: task.pausing !== undefined });
+    entry.rate = startRate(clock.now());
+    try {
+      await task.run(contextOf(entry));
+      if (entry.abort.signal.aborted && entry.job.state === 'stopping' && !task.onCancel)
+        // It was past the point of no return when it was asked to end: what it made stands.
+        log(entry, 'it had ended before it could be cancelled');
+      end(entry, 'completed', null);
+    } catch (thrown) {
+      const error = CaravanError.from(thrown);
+      if (error.code === 'internal') log(entry, error.stack ?? error.message);
+      if (error.code === 'cancelled') end(entry, closing ? 'interrupted' : 'cancelled', error);
+      else if (error.code === 'interrupted' || error.code === 'engine_died') end(entry, 'interrupted', error);
+      else end(entry, 'failed', error);
+    }
+  }
+
+  function log(entry: LiveJob, line: string): void {
+    if (entry.lines >= maxLines) return;
+    table.addLine(entry.job.id, entry.lines++, line);
+    emit('jobLogged', { id: entry.job.id, line });
+  }
+
+  function contextOf(entry: LiveJob): JobContext {
+    return {
+      id: entry.job.id,
+      signal: entry.abort.signal,
+      progress({ done, total, unit, stage }) {
+        if (isEnded(entry.job.state)) return;
+        const before = entry.job.progress;
+        if (before?.stage !== stage || before?.unit !== unit) entry.rate = startRate(clock.now(), done);
+        else entry.rate = observe(entry.rate, clock.now(), done, rateWindowMs);
+        const rate = unitsPerSecond(entry.rate);
+        const etaMs = remainingMs(entry.rate, total);
+        entry.job = {
+          ...entry.job,
+          progress: { done, total, unit, rate, etaMs, ...(stage !== undefined && { stage }) },
+        };
+        tellSoon(entry);
+      },
+      log: (line) => log(entry, line),
+      setSubject: (id) => change(entry, { subjectId: id }),
+    };
+  }
+
+  function drop(entry: LiveJob, state: 'cancelled' | 'interrupted', why: CaravanError): void {
+    entry.task.onDropped?.(why);
+    end(entry, state, why);
+  }
+
+  function find(id: string): Job {
+    const job = live.get(id)?.job ?? table.get(id);
+    if (!job) throw new CaravanError('not_found', `there is no job ${id}`);
+    return job;
+  }
+
+  function liveIn(id: string, states: readonly Job['state'][], verb: string): LiveJob {
+    const job = find(id);
+    const entry = live.get(id);
+    if (!entry || !states.includes(job.state))
+      throw new CaravanError('wrong_state', `'${job.title}' cannot be ${verb}: it is ${job.state}`);
+    return entry;
+  }
+
+  function cancel(id: string): Job {
+    const entry = liveIn(id, ['queued', 'running', 'paused'], 'cancelled');
+    if (entry.job.state === 'queued')
+      drop(
+        entry,
+        'cancelled',
+        new CaravanError('cancelled', `'${entry.job.title}' was cancelled before it began`),
+      );
+    else {
+      change(entry, { state: 'stopping', canPause: false, canCancel: false });
+      entry.task.onCancel?.();
+      entry.abort.abort();
+    }
+    return entry.job;
+  }
+
+  function setPaused(id: string, paused: boolean): void {
+    const entry = live.get(id);
+    const [from, to] = paused ? (['running', 'paused'] as const) : (['paused', 'running'] as const);
+    if (entry?.job.state === from) change(entry, { state: to });
+  }
+
+  const jobs: Jobs = {
+    submit(task) {
+      if (closing) throw new CaravanError('interrupted', 'the workbench is closing');
+      const entry: LiveJob = {
+        task,
+        job: {
+          id: randomUUID(),
+          kind: task.kind,
+          title: task.title,
+          state: 'queued',
+          progress: null,
+          subjectId: task.subjectId ?? null,
+          canPause: false,
+          canCancel: true,
+          error: null,
+          createdAt: clock.now(),
+          startedAt: null,
+          endedAt: null,
+        },
+        abort: new AbortController(),
+        rate: startRate(clock.now()),
+        lines: 0,
+        timer: null,
+        lastTold: 0,
+        ended: Promise.withResolvers(),
+      };
+      live.set(entry.job.id, entry);
+      table.save(entry.job);
+      tell(entry);
+      // Not in this turn: whoever submits gets to know the job's id before its work begins.
+      queueMicrotask(() => {
+        if (entry.job.state !== 'queued' || closing) return;
+        if (task.lane === undefined) void start(entry);
+        else startNext(task.lane);
+      });
+      return entry.job;
+    },
+    setPaused,
+    cancel,
+    whenEnded: (id) => live.get(id)?.ended.promise ?? Promise.resolve(find(id)),
+    isLaneBusy: (lane) => [...live.values()].some((entry) => entry.task.lane === lane),
+  };
+
+  return {
+    jobs,
+    handlers: {
+      listJobs() {
+        const ended = table.list();
+        return ended.map((job) => live.get(job.id)?.job ?? job);
+      },
+      getJob: ({ id }) => find(id),
+      getJobLog({ id }) {
+        find(id);
+        return { lines: table.lines(id) };
+      },
+      cancelJob: ({ id }) => cancel(id),
+      pauseJob({ id }) {
+        const entry = liveIn(id, ['running'], 'paused');
+        if (!entry.task.pausing) throw new CaravanError('wrong_state', `'${entry.job.title}' cannot pause`);
+        entry.task.pausing.pause();
+        setPaused(id, true);
+        return entry.job;
+      },
+      resumeJob({ id }) {
+        const entry = liveIn(id, ['paused'], 'resumed');
+        entry.task.pausing!.resume();
+        setPaused(id, false);
+        return entry.job;
+      },
+    },
+    async close() {
+      closing = true;
+      const why = new CaravanError('interrupted', 'the workbench was closed', { mend: 'Start it again.' });
+      for (const entry of [...live.values()].filter(({ job }) => job.state === 'queued'))
+        drop(entry, 'interrupted', why);
+      const ends = [...live.values()].map((entry) => {
+        if (entry.job.state !== 'stopping') entry.abort.abort();
+        return entry.ended.promise;
+      });
+      await Promise.all(ends);
+    },
+  };
 }

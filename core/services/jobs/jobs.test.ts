@@ -1,0 +1,234 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { CaravanError, type ErrorCode } from '../../shared/contract/errors.ts';
+import type { EmitEvent } from '../../shared/contract/service.ts';
+import type { Job } from '../../shared/job/job.ts';
+import { openStore, type Store } from '../../store/openStore.ts';
+import { createJobsService, type JobContext, type JobsService, type JobTask } from './index.ts';
+
+let dir: string;
+let store: Store;
+let told: { name: string; payload: unknown }[];
+let now: number;
+let service: JobsService;
+const emit: EmitEvent = (name, payload) => void told.push({ name, payload });
+
+beforeEach(async () => {
+  dir = mkdtempSync(join(tmpdir(), 'jobs-'));
+  store = await openStore({ file: join(dir, 'caravan.db'), reserveBytes: 0 });
+  told = [];
+  now = 1000;
+  service = createJobsService({ store, emit, clock: { now: () => now } });
+});
+afterEach(async () => {
+  vi.useRealTimers();
+  await store.close();
+  rmSync(dir, { recursive: true, force: true });
+});
+
+/** A job that ends when the test says so. */
+function held(more: Partial<JobTask> = {}) {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const started = Promise.withResolvers<JobContext>();
+  const task: JobTask = {
+    kind: 'import',
+    title: 'a job',
+    run(context) {
+      started.resolve(context);
+      return promise;
+    },
+    ...more,
+  };
+  return { task, finish: () => resolve(), fail: (error: Error) => reject(error), started: started.promise };
+}
+
+const stateOf = async (id: string) => (await service.handlers.getJob({ id })).state;
+
+test('runs jobs of a lane one after the other and other lanes beside them', async () => {
+  const [first, second, beside] = [
+    held({ lane: 'train' }),
+    held({ lane: 'train' }),
+    held({ lane: 'curate' }),
+  ];
+  const a = service.jobs.submit(first.task);
+  const b = service.jobs.submit(second.task);
+  const c = service.jobs.submit(beside.task);
+  await Promise.all([first.started, beside.started]);
+  expect([await stateOf(a.id), await stateOf(b.id), await stateOf(c.id)]).toEqual([
+    'running',
+    'queued',
+    'running',
+  ]);
+  expect(service.jobs.isLaneBusy('train')).toBe(true);
+  first.finish();
+  await second.started;
+  expect([await stateOf(a.id), await stateOf(b.id)]).toEqual(['completed', 'running']);
+  second.finish();
+  beside.finish();
+  await Promise.all([service.jobs.whenEnded(b.id), service.jobs.whenEnded(c.id)]);
+  expect(service.jobs.isLaneBusy('train')).toBe(false);
+});
+
+test.each<[ErrorCode, Job['state']]>([
+  ['cancelled', 'cancelled'],
+  ['interrupted', 'interrupted'],
+  ['engine_died', 'interrupted'],
+  ['no_rows', 'failed'],
+  ['internal', 'failed'],
+])('a job that throws %s ends as %s and keeps the error', async (code, state) => {
+  const { id } = service.jobs.submit({
+    ...held().task,
+    run: () => Promise.reject(new CaravanError(code, 'why', { place: { field: 'x' }, mend: 'do' })),
+  });
+  const job = await service.jobs.whenEnded(id);
+  expect(job).toMatchObject({ state, error: { code, message: 'why', place: { field: 'x' }, mend: 'do' } });
+  expect(await service.handlers.getJob({ id })).toEqual(job);
+});
+
+describe('each call in each state', () => {
+  const states = ['queued', 'running', 'paused', 'stopping', 'completed'] as const;
+  const calls = ['cancelJob', 'pauseJob', 'resumeJob'] as const;
+  const allowed: Record<(typeof states)[number], Partial<Record<(typeof calls)[number], Job['state']>>> = {
+    queued: { cancelJob: 'cancelled' },
+    running: { cancelJob: 'stopping', pauseJob: 'paused' },
+    paused: { cancelJob: 'stopping', resumeJob: 'running' },
+    stopping: {},
+    completed: {},
+  };
+  const pausing = { pause: vi.fn(), resume: vi.fn() };
+
+  async function bring(state: (typeof states)[number]): Promise<{ id: string; finish: () => void }> {
+    const ahead = held({ lane: 'a' });
+    if (state === 'queued') service.jobs.submit(ahead.task);
+    const one = held({ lane: 'a', pausing });
+    const { id } = service.jobs.submit(one.task);
+    if (state !== 'queued') await one.started;
+    if (state === 'paused') await service.handlers.pauseJob({ id });
+    if (state === 'stopping') await service.handlers.cancelJob({ id });
+    if (state === 'completed') {
+      one.finish();
+      await service.jobs.whenEnded(id);
+    }
+    return {
+      id,
+      finish() {
+        ahead.finish();
+        one.finish();
+      },
+    };
+  }
+
+  test.each(states.flatMap((state) => calls.map((call) => [state, call] as const)))(
+    '%s: %s',
+    async (state, call) => {
+      const { id, finish } = await bring(state);
+      expect(await stateOf(id)).toBe(state);
+      const next = allowed[state][call];
+      const attempt = async () => (await service.handlers[call]({ id })).state;
+      if (next) expect(await attempt()).toBe(next);
+      else await expect(attempt()).rejects.toMatchObject({ code: 'wrong_state' });
+      finish();
+    },
+  );
+});
+
+test('cancelling aborts the signal of a running job, and drops a queued one without running it', async () => {
+  const ran = vi.fn(() => Promise.resolve());
+  const dropped = vi.fn();
+  const first = held({
+    lane: 'a',
+    run: ({ signal }) =>
+      new Promise((_, reject) =>
+        signal.addEventListener('abort', () => reject(new CaravanError('cancelled', 'stopped'))),
+      ),
+  });
+  const a = service.jobs.submit(first.task);
+  const b = service.jobs.submit({ ...held().task, lane: 'a', run: ran, onDropped: dropped });
+  await Promise.resolve();
+  service.jobs.cancel(b.id);
+  expect(dropped).toHaveBeenCalledOnce();
+  service.jobs.cancel(a.id);
+  expect((await service.jobs.whenEnded(a.id)).state).toBe('cancelled');
+  expect(await stateOf(b.id)).toBe('cancelled');
+  expect(ran).not.toHaveBeenCalled();
+});
+
+test('tells progress ten times a second at most, the last value always', async () => {
+  vi.useFakeTimers();
+  const one = held();
+  service.jobs.submit(one.task);
+  const context = await one.started;
+  told = [];
+  for (let i = 0; i <= 1000; i++) {
+    now += 1;
+    context.progress({ done: i, total: 1000, unit: 'rows', stage: 'reading' });
+    await vi.advanceTimersByTimeAsync(1);
+  }
+  await vi.advanceTimersByTimeAsync(200);
+  const changes = told
+    .filter(({ name }) => name === 'jobChanged')
+    .map(({ payload }) => (payload as Job).progress!);
+  expect(changes.length).toBeGreaterThan(5);
+  expect(changes.length).toBeLessThanOrEqual(12);
+  expect(changes.at(-1)).toMatchObject({ done: 1000, total: 1000, etaMs: 0 });
+  expect(changes.at(-1)!.rate).toBeCloseTo(1000, 0);
+  one.finish();
+});
+
+test('keeps its log and its subject', async () => {
+  const { id } = service.jobs.submit({
+    ...held().task,
+    run(context) {
+      context.log('one');
+      context.log('two');
+      context.setSubject('source-1');
+      return Promise.resolve();
+    },
+  });
+  expect(await service.jobs.whenEnded(id)).toMatchObject({ subjectId: 'source-1', state: 'completed' });
+  expect(await service.handlers.getJobLog({ id })).toEqual({ lines: ['one', 'two'] });
+  expect(
+    told.filter(({ name }) => name === 'jobLogged').map(({ payload }) => (payload as { line: string }).line),
+  ).toEqual(['one', 'two']);
+});
+
+test('a new host finds what was unfinished interrupted', async () => {
+  const [running, queued] = [held({ lane: 'a' }), held({ lane: 'a' })];
+  const a = service.jobs.submit(running.task);
+  const b = service.jobs.submit(queued.task);
+  await running.started;
+  const after = createJobsService({ store, emit, clock: { now: () => 5000 } });
+  for (const id of [a.id, b.id])
+    expect(await after.handlers.getJob({ id })).toMatchObject({
+      state: 'interrupted',
+      endedAt: 5000,
+      error: { code: 'interrupted' },
+    });
+  expect(await after.handlers.listJobs({})).toHaveLength(2);
+});
+
+test('closing ends what runs and drops what waits', async () => {
+  const dropped = vi.fn();
+  const running = held({
+    lane: 'a',
+    run: ({ signal }) =>
+      new Promise((_, reject) =>
+        signal.addEventListener('abort', () => reject(new CaravanError('cancelled', 'stopped'))),
+      ),
+  });
+  const a = service.jobs.submit(running.task);
+  const b = service.jobs.submit({ ...held().task, lane: 'a', onDropped: dropped });
+  await Promise.resolve();
+  await service.close();
+  expect([await stateOf(a.id), await stateOf(b.id)]).toEqual(['interrupted', 'interrupted']);
+  expect(dropped).toHaveBeenCalledOnce();
+  expect(() => service.jobs.submit(held().task)).toThrow(/closing/);
+});
+
+test('names a job that is not there', async () => {
+  await expect((async () => service.handlers.getJob({ id: 'x' }))()).rejects.toMatchObject({
+    code: 'not_found',
+  });
+});
