@@ -55,6 +55,9 @@ struct Nf4Storage {
 /// Quantises `weight` (rows, cols) of f32 or bf16. `blocksize` is 64 everywhere but in tests of the format.
 Nf4Storage nf4_quantize(const Exec& exec, ConstPtr weight, int64_t rows, int64_t cols, bool double_quant,
                         int64_t blocksize = nf4_block);
+/// The second quantisation: absmax (blocks) gives way to the 8-bit codes of absmax - offset, in blocks of 256. `offset` is
+/// the mean of absmax, whose last bit depends on the order of its sum.
+void nf4_quantize_absmax(Nf4Storage& storage, float offset);
 /// out (rows, cols) = the values, rounded to out's dtype.
 void nf4_dequantize(const Exec& exec, Ptr out, const Nf4View& weight);
 

@@ -30,20 +30,21 @@ const std::array<float, 16> nf4_code{
 
 namespace {
 
-/// Midpoints of neighbouring codes in fp32. A value belongs to the upper code only when it is strictly greater.
-std::array<float, 15> make_thresholds() {
-  std::array<float, 15> result{};
-  for (size_t i = 0; i < result.size(); ++i)
-    result[i] = static_cast<float>((static_cast<double>(nf4_code[i]) + static_cast<double>(nf4_code[i + 1])) / 2.0);
-  return result;
-}
-const std::array<float, 15> thresholds = make_thresholds();
+/// bitsandbytes' own literals for the midpoints of neighbouring codes. Some midpoints lie exactly between two floats, and
+/// these decide which it is: computing them anew moves four of them by a bit. A value belongs to the upper code only
+/// when it is strictly greater.
+constexpr std::array<float, 15> thresholds{
+    -0.8480964004993439f,  -0.6106329262256622f,   -0.4599952697753906f, -0.33967943489551544f, -0.23460740596055984f,
+    -0.13791173323988914f, -0.045525018125772476f, 0.03979014977812767f, 0.1202552504837513f,   0.2035212516784668f,
+    0.2920137718319893f,   0.3893125355243683f,    0.5016634166240692f,  0.6427869200706482f,   0.8614784181118011f,
+};
 
-/// One point of torch.linspace(0.1, 1, points) in fp32: counted from the nearer end.
+/// One point of torch.linspace(0.1, 1, points) in fp32: counted from the nearer end, product and sum rounded once (torch
+/// builds this map on the CPU, where its vector code fuses them).
 float linspace(int index, int points) {
   const float step = (1.0f - 0.1f) / static_cast<float>(points - 1);
-  return index < points / 2 ? 0.1f + step * static_cast<float>(index)
-                            : 1.0f - step * static_cast<float>(points - 1 - index);
+  return index < points / 2 ? std::fma(step, static_cast<float>(index), 0.1f)
+                            : std::fma(-step, static_cast<float>(points - 1 - index), 1.0f);
 }
 
 /// bitsandbytes' create_dynamic_map(signed, max_exponent_bits = 7, total_bits = 8).
@@ -109,6 +110,16 @@ size_t Nf4Storage::bytes() const {
   return packed.size() + absmax.size() * sizeof(float) + absmax_u8.size() + absmax2.size() * sizeof(float);
 }
 
+namespace {
+
+float mean(const std::vector<float>& values) {
+  double sum = 0.0;
+  for (const float value : values) sum += value;
+  return values.empty() ? 0.0f : static_cast<float>(sum / static_cast<double>(values.size()));
+}
+
+}  // namespace
+
 Nf4Storage nf4_quantize(const Exec& exec, ConstPtr weight, int64_t rows, int64_t cols, bool double_quant,
                         int64_t blocksize) {
   const int64_t count = rows * cols;
@@ -134,24 +145,27 @@ Nf4Storage nf4_quantize(const Exec& exec, ConstPtr weight, int64_t rows, int64_t
       }
     }
   });
-  if (!double_quant) return result;
-  double sum = 0.0;
-  for (const float absmax : result.absmax) sum += absmax;
-  result.offset = blocks == 0 ? 0.0f : static_cast<float>(sum / static_cast<double>(blocks));
-  result.absmax_u8.resize(static_cast<size_t>(blocks));
+  if (double_quant) nf4_quantize_absmax(result, mean(result.absmax));
+  return result;
+}
+
+void nf4_quantize_absmax(Nf4Storage& storage, float offset) {
+  const auto blocks = static_cast<int64_t>(storage.absmax.size());
+  storage.offset = offset;
+  storage.absmax_u8.resize(storage.absmax.size());
+  storage.absmax2.clear();
   for (int64_t begin = 0; begin < blocks; begin += nf4_nested_block) {
     const int64_t end = std::min(blocks, begin + nf4_nested_block);
     float largest = 0.0f;
     for (int64_t b = begin; b < end; ++b)
-      largest = std::max(largest, std::fabs(result.absmax[static_cast<size_t>(b)] - result.offset));
-    result.absmax2.push_back(largest);
+      largest = std::max(largest, std::fabs(storage.absmax[static_cast<size_t>(b)] - offset));
+    storage.absmax2.push_back(largest);
     const float inverse = 1.0f / largest;
     for (int64_t b = begin; b < end; ++b)
-      result.absmax_u8[static_cast<size_t>(b)] =
-          quantize_dynamic(dynamic_code_signed, (result.absmax[static_cast<size_t>(b)] - result.offset) * inverse);
+      storage.absmax_u8[static_cast<size_t>(b)] =
+          quantize_dynamic(dynamic_code_signed, (storage.absmax[static_cast<size_t>(b)] - offset) * inverse);
   }
-  result.absmax.clear();
-  return result;
+  storage.absmax.clear();
 }
 
 namespace cpu {
