@@ -1,0 +1,88 @@
+// A model opened for chat and scoring: the stored base, and what a checkpoint adds, unmerged.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/infer/generation.h"
+#include "engine/model/model.h"
+
+namespace caravan {
+
+struct OpenModelOptions {
+  std::string model_dir;  // config.json and safetensors
+  BaseDType base_dtype = BaseDType::bf16;
+  DType compute_dtype = DType::f32;
+  bool double_quant = true;
+  /// A folder step-000123: its LoRA, adapters and routers are applied; a `full` or `upcycle` one replaces the weights.
+  /// Empty: the base as stored.
+  std::string checkpoint_dir;
+  int threads = 0;  // 0: one per core
+};
+
+struct ScoreResult {
+  double logprob = 0.0;                // sum of the next
+  std::vector<double> token_logprobs;  // one per scored id
+  bool greedy = true;                  // every scored id had the largest logit
+};
+
+struct RouteResult {
+  int64_t layers = 0;
+  int64_t experts = 0;
+  int64_t groups = 0;
+  // (groups, layers, experts): tokens that chose the expert first, second, and in any slot.
+  std::vector<double> first;
+  std::vector<double> second;
+  std::vector<double> any;
+  std::vector<double> tokens;  // (groups)
+};
+
+/// Every method may be called from several threads at once: passes of several callers share the threads and take turns
+/// kernel by kernel. Nothing that one call does changes another's result.
+class InferenceModel {
+ public:
+  /// `progress` (done, total bytes) may be empty.
+  /// @throws EngineError bad_file, bad_option, unsupported_architecture, out_of_memory
+  static std::shared_ptr<InferenceModel> open(const OpenModelOptions& options,
+                                              const std::function<void(int64_t, int64_t)>& progress = {});
+  /// Over a model in memory.
+  InferenceModel(std::shared_ptr<const Model> model, DType compute_dtype, int threads);
+  ~InferenceModel();
+  InferenceModel(const InferenceModel&) = delete;
+  InferenceModel& operator=(const InferenceModel&) = delete;
+
+  const ModelConfig& config() const;
+  int64_t num_experts() const;  // 0 without experts
+  int64_t top_k() const;        // 0 without experts
+  /// Positions of the longest conversation, prompt and answer together.
+  int64_t context_length() const;
+  /// Bytes held now: weights, and the caches and working memory of the calls under way.
+  size_t memory_bytes() const;
+
+  /// Calls `on_token` (may be empty) for each new token, in order, on the calling thread. An exception of it ends the
+  /// generation and reaches the caller.
+  /// @throws EngineError bad_option naming the field, and where the prompt leaves no room for a token
+  GenerateResult generate(const GenerateOptions& options, const TokenListener& on_token = {});
+
+  /// Log-probabilities of each row's ids from `first_scored[i]` (at least 1) on, given all that stands before, in fp64
+  /// from fp32 logits.
+  /// @throws EngineError bad_option naming the row: first_scored outside [1, length], an id outside the vocabulary
+  std::vector<ScoreResult> score(std::span<const std::vector<int32_t>> rows, std::span<const int64_t> first_scored);
+
+  /// Which experts the tokens of each row chose; `group[i]` in [0, groups).
+  /// @throws EngineError bad_option for a model without experts
+  RouteResult route(std::span<const std::vector<int32_t>> rows, std::span<const int64_t> group, int64_t groups);
+
+  /// (tokens, vocab) of one row.
+  std::vector<float> logits(std::span<const int32_t> row);
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace caravan
