@@ -33,7 +33,7 @@ export async function* readRawRows(path: string): AsyncGenerator<RawRow> {
           seen += 3;
         }
         const first = bytes.find((byte) => byte > 0x20);
-        splitter = first === 0x5b ? new ArraySplitter(path) : new LineSplitter();
+        splitter = first === 0x5b ? new ArraySplitter() : new LineSplitter();
       }
       yield* splitter.push(bytes, seen);
       seen += bytes.length;
@@ -159,7 +159,6 @@ class LineSplitter implements Splitter {
 
 /** Cuts `[ {…}, {…} ]` into its elements by counting brackets outside strings. */
 class ArraySplitter implements Splitter {
-  readonly #path: string;
   #parts: Buffer[] = [];
   #length = 0;
   #element = 1;
@@ -168,10 +167,6 @@ class ArraySplitter implements Splitter {
   #escaped = false;
   #started = false;
   #closed = false;
-
-  constructor(path: string) {
-    this.#path = path;
-  }
 
   *push(bytes: Buffer, offset: number): Iterable<RawRow> {
     let start = 0;
