@@ -17,6 +17,7 @@ import {
   type RequestParams,
   type RequestResult,
 } from './protocol.ts';
+import { readTokenizer } from './readTokenizer.ts';
 import { readMixRows, readMixRowsAt, readRejects, readSourceRows } from './readTables.ts';
 
 type Handler<N extends RequestName> = (
@@ -65,6 +66,7 @@ const handlers: { [N in RequestName]: Handler<N> } = {
     const { ids, offsets } = await tokenizer.encodeBatch(texts, { threads });
     return { ids: texts.map((_, index) => Array.from(ids.subarray(offsets[index], offsets[index + 1]))) };
   },
+  readTokenizer,
   inspectModel: ({ dir }) => loadAddon().inspectModel(dir),
   async hashModel({ dir }, report) {
     const identity = await loadAddon().hashModel(dir, ({ done, total, unit }) =>

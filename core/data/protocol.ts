@@ -155,6 +155,10 @@ export const requests = {
     params: z.object({ tokenizerPath: z.string(), texts: z.array(z.string()), threads: z.number() }),
     result: z.object({ ids: z.array(z.array(z.number())) }),
   },
+  readTokenizer: {
+    params: z.object({ dir: z.string() }),
+    result: z.object({ tokens: templateTokensSchema, stopIds: z.array(z.number()) }),
+  },
   inspectModel: { params: z.object({ dir: z.string() }), result: modelSummarySchema },
   hashModel: { params: z.object({ dir: z.string() }), result: z.object({ identity: z.string() }) },
   hashFile: { params: z.object({ path: z.string() }), result: z.object({ hash: z.string() }) },

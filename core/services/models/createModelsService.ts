@@ -1,5 +1,225 @@
-import type { ModelsDeps, ModelsService } from './modelTypes.ts';
+import { randomUUID } from 'node:crypto';
+import { stat } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import { basename, dirname, isAbsolute, join, resolve as resolvePath } from 'node:path';
+import { wallClock } from '../../shared/clock.ts';
+import { CaravanError } from '../../shared/contract/errors.ts';
+import type { TemplateTokens } from '../../shared/dataset/template.ts';
+import type { Model } from '../../shared/model/model.ts';
+import { checkName, freeName } from '../../shared/names.ts';
+import { fingerprintFiles, weightFiles } from './fingerprint.ts';
+import { createModelTable } from './modelTable.ts';
+import type { Models, ModelsDeps, ModelsService, ResolvedModel, TrainedModel } from './modelTypes.ts';
 
-export function createModelsService(_deps: ModelsDeps): ModelsService {
-  throw new Error('landed with the next change');
+interface TokenizerFacts {
+  fingerprint: string;
+  tokens: TemplateTokens;
+  stopIds: number[];
+}
+
+/** The model library: names for folders, and everything that a reference to a model can mean. */
+export function createModelsService(deps: ModelsDeps): ModelsService {
+  const { store, emit, jobs, data, trainedModel, clock = wallClock } = deps;
+  const table = createModelTable(store);
+  const tokenizers = new Map<string, TokenizerFacts>();
+
+  async function readTokenizer(dir: string): Promise<TokenizerFacts> {
+    const files = ['tokenizer.json', 'tokenizer_config.json', 'generation_config.json', 'config.json'];
+    const there = (
+      await Promise.all(files.map(async (name) => ((await kindOf(join(dir, name))) === 'file' ? name : null)))
+    )
+      .filter((name) => name !== null)
+      .map((name) => join(dir, name));
+    const fingerprint = await fingerprintFiles(there);
+    const known = tokenizers.get(dir);
+    if (known?.fingerprint === fingerprint) return known;
+    const read = { fingerprint, ...(await data.request('readTokenizer', { dir })) };
+    tokenizers.set(dir, read);
+    return read;
+  }
+
+  async function inspect(dir: string): Promise<Omit<Model, 'id' | 'addedAt'>> {
+    const { parameters, ...summary } = await data.request('inspectModel', { dir });
+    const tokenizer = await readTokenizer(dir).catch((error: unknown) => {
+      if (CaravanError.from(error).code === 'not_found') return null;
+      throw error;
+    });
+    return {
+      ...summary,
+      parameters,
+      name: basename(dir),
+      dir,
+      hasChatTemplate: tokenizer?.tokens.chatTemplate != null,
+      bosToken: tokenizer?.tokens.bos ?? null,
+      eosToken: tokenizer?.tokens.eos ?? null,
+      identity: table.hash(dir, await fingerprintFiles(await weightFiles(dir))),
+    };
+  }
+
+  const models: Models = {
+    async resolve(ref) {
+      const model = table.find(ref);
+      if (model) return fromFolder(model.dir, model.name, model);
+      if (ref.startsWith('run:')) {
+        const trained = await trainedModel(ref.slice('run:'.length));
+        if (trained) return fromRun(trained);
+        throw new CaravanError('not_found', `there is no run '${ref.slice('run:'.length)}'`, {
+          mend: 'List them: caravan runs.',
+        });
+      }
+      const kind = await kindOf(ref);
+      if (!isAbsolute(ref) || kind === null) {
+        const trained = await trainedModel(ref);
+        if (trained) return fromRun(trained);
+      }
+      if (kind === null)
+        throw new CaravanError(
+          'not_found',
+          isAbsolute(ref)
+            ? `there is no model in ${ref}`
+            : `'${ref}' is no model in the library, no run and no folder`,
+          { mend: 'List models with caravan model list and runs with caravan runs, or give a folder.' },
+        );
+      const path = resolvePath(ref);
+      if (kind === 'file') {
+        if (basename(path) === 'tokenizer.json')
+          return fromFolder(dirname(path), basename(dirname(path)), null);
+        throw new CaravanError('bad_file', 'this is a file; a model is a folder', {
+          place: { file: path },
+          mend: 'Give the folder that holds config.json, *.safetensors and tokenizer.json.',
+        });
+      }
+      if ((await kindOf(join(path, 'config.json'))) === null) {
+        const trained = await trainedModel(path);
+        if (trained) return fromRun(trained);
+      }
+      return fromFolder(path, basename(path), table.findByDir(path));
+    },
+    async identityOf(dir, onProgress) {
+      const fingerprint = await fingerprintFiles(await weightFiles(dir));
+      const known = table.hash(dir, fingerprint);
+      if (known !== null) return known;
+      const { identity } = await data.request(
+        'hashModel',
+        { dir },
+        { onProgress: ({ done, total }) => onProgress?.(done, total) },
+      );
+      table.keepHash(dir, fingerprint, identity);
+      return identity;
+    },
+    async tokenizerHash(tokenizerPath) {
+      const fingerprint = await fingerprintFiles([tokenizerPath]);
+      const known = table.hash(tokenizerPath, fingerprint);
+      if (known !== null) return known;
+      const { hash } = await data.request('hashFile', { path: tokenizerPath });
+      table.keepHash(tokenizerPath, fingerprint, hash);
+      return hash;
+    },
+    inspect,
+  };
+
+  async function fromFolder(dir: string, name: string, model: Model | null): Promise<ResolvedModel> {
+    if ((await kindOf(dir)) === null)
+      throw new CaravanError('not_found', `the folder of model '${name}' is gone`, {
+        place: { file: dir },
+        mend: 'Bring it back, or remove the model from the library and add it where it is now.',
+      });
+    const { tokens, stopIds } = await readTokenizer(dir);
+    return { name, model, dir, tokenizerPath: join(dir, 'tokenizer.json'), tokens, stopIds, trained: null };
+  }
+
+  async function fromRun(trained: TrainedModel): Promise<ResolvedModel> {
+    const base = await fromFolder(trained.modelDir, trained.runName, table.findByDir(trained.modelDir));
+    return { ...base, trained };
+  }
+
+  return {
+    models,
+    handlers: {
+      addModel({ path, name }) {
+        if (!isAbsolute(path))
+          throw new CaravanError('bad_option', `give the model's folder as an absolute path, not '${path}'`, {
+            place: { field: 'path' },
+          });
+        const dir = resolvePath(path);
+        const known = table.findByDir(dir);
+        if (name !== undefined) {
+          checkName(name);
+          const holder = table.find(name);
+          if (holder && holder.dir !== dir)
+            throw new CaravanError(
+              'name_taken',
+              `a model named '${name}' is in the library already: ${holder.dir}`,
+              {
+                place: { field: 'name' },
+                mend: 'Choose another name with --name, or remove that one.',
+              },
+            );
+        }
+        return jobs.submit({
+          kind: 'model',
+          title: `add model ${name ?? basename(dir)}`,
+          lane: 'models',
+          async run({ signal, progress, setSubject }) {
+            const kind = await kindOf(dir);
+            if (kind !== 'folder')
+              throw new CaravanError(
+                kind === null ? 'not_found' : 'bad_file',
+                kind === null ? 'there is no such folder' : 'this is a file; a model is a folder',
+                {
+                  place: { file: dir },
+                  mend: 'Give the folder that holds config.json, *.safetensors and tokenizer.json.',
+                },
+              );
+            const summary = await inspect(dir);
+            const identity = await models.identityOf(dir, (done, total) =>
+              progress({ done, total, unit: 'bytes', stage: 'hashing tensors' }),
+            );
+            if (signal.aborted) throw new CaravanError('cancelled', 'adding the model was cancelled');
+            const wanted = name ?? known?.name ?? basename(dir);
+            const model: Model = {
+              ...summary,
+              identity,
+              id: known?.id ?? randomUUID(),
+              name: freeName(wanted, (n) => (table.find(n)?.dir ?? dir) !== dir),
+              addedAt: known?.addedAt ?? clock.now(),
+            };
+            table.save(model);
+            setSubject(model.id);
+            emit('modelsChanged', {});
+          },
+        });
+      },
+      listModels: () => table.list(),
+      getModel({ id }) {
+        const model = table.find(id);
+        if (!model) throw new CaravanError('not_found', `there is no model ${id} in the library`);
+        return model;
+      },
+      async inspectModel({ model: ref }) {
+        const { dir, name, model } = await models.resolve(ref);
+        return { ...(await inspect(dir)), name: model?.name ?? name };
+      },
+      removeModel({ id }) {
+        const model = table.find(id);
+        if (!model) throw new CaravanError('not_found', `there is no model ${id} in the library`);
+        table.remove(model.id);
+        emit('modelsChanged', {});
+        return {};
+      },
+      async tokenize({ model, texts }) {
+        const { tokenizerPath } = await models.resolve(model);
+        return data.request('tokenize', { tokenizerPath, texts, threads: availableParallelism() });
+      },
+    },
+    close: () => Promise.resolve(),
+  };
+}
+
+async function kindOf(path: string): Promise<'file' | 'folder' | null> {
+  try {
+    return (await stat(path)).isDirectory() ? 'folder' : 'file';
+  } catch {
+    return null;
+  }
 }

@@ -1,0 +1,23 @@
+import { createHash } from 'node:crypto';
+import { stat, readdir } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+
+/** Names, sizes and times of files in a few words: what changes when they do, without reading them. */
+export async function fingerprintFiles(files: readonly string[]): Promise<string> {
+  const parts = await Promise.all(
+    files.map(async (file) => {
+      const info = await stat(file);
+      return `${basename(file)} ${info.size} ${info.mtimeMs}`;
+    }),
+  );
+  return createHash('sha256').update(parts.join('\n')).digest('hex');
+}
+
+/** The files that make a model what it is. */
+export async function weightFiles(dir: string): Promise<string[]> {
+  const names = await readdir(dir);
+  return names
+    .filter((name) => name.endsWith('.safetensors') || name.endsWith('.index.json') || name === 'config.json')
+    .sort()
+    .map((name) => join(dir, name));
+}
