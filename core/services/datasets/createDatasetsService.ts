@@ -1,5 +1,252 @@
-import type { DatasetsDeps, DatasetsService } from './datasetTypes.ts';
+import { randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, rm } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
+import { wallClock } from '../../shared/clock.ts';
+import { CaravanError } from '../../shared/contract/errors.ts';
+import type { Mix, Recipe } from '../../shared/dataset/recipe.ts';
+import type { Source } from '../../shared/dataset/source.ts';
+import { checkName } from '../../shared/names.ts';
+import type { JobContext } from '../jobs/index.ts';
+import type { ResolvedModel } from '../models/index.ts';
+import { createMixTable, createSourceTable } from './datasetTables.ts';
+import type { Datasets, DatasetsDeps, DatasetsService } from './datasetTypes.ts';
+import { dataMemoryLimit, fingerprintOf, importFiles, nameOfFiles, refuseTakenName } from './importFiles.ts';
+import { checkReplaceable, readMixFolder } from './mixFolder.ts';
 
-export function createDatasetsService(_deps: DatasetsDeps): DatasetsService {
-  throw new Error('landed with the next change');
+/** Imports and mixes go one after the other: each may use the data process's whole memory. */
+const lane = 'curation';
+
+/** Sources and mixes: what was imported, what was built from it, and where it lies. */
+export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
+  const { store, home, emit, jobs, data, models, clock = wallClock } = deps;
+  const sources = createSourceTable(store);
+  const mixes = createMixTable(store);
+  const sourcesDir = join(home, 'sources');
+  const mixesDir = join(home, 'mixes');
+  const importing = { sources, data, sourcesDir, now: () => clock.now() };
+  const cleaned = Promise.all([removePartial(sourcesDir), removePartial(mixesDir)]);
+
+  function sourceOf(ref: string): Source {
+    const source = sources.find(ref);
+    if (!source)
+      throw new CaravanError('not_found', `there is no source '${ref}' in the library`, {
+        mend: 'Import it: caravan import FILE.',
+      });
+    return source;
+  }
+
+  const datasets: Datasets = {
+    async findMix(ref) {
+      const known = mixes.find(ref) ?? (isAbsolute(ref) ? mixes.find(resolve(ref)) : null);
+      if (known) return readMixFolder(known.dir, known);
+      if (!isAbsolute(ref) && !existsSync(ref))
+        throw new CaravanError('not_found', `'${ref}' is no mix in the library and no folder`, {
+          mend: 'Build it: caravan mix recipe.yaml.',
+        });
+      return readMixFolder(resolve(ref), null);
+    },
+  };
+
+  /** The sources of a recipe, imported on the way where they are files. */
+  async function gatherSources(recipe: Recipe, baseDir: string, context: JobContext): Promise<Source[]> {
+    const gathered: Source[] = [];
+    for (const [index, { name, source, path, format, mapping }] of recipe.sources.entries()) {
+      if (source !== undefined) {
+        const known = sources.find(source);
+        if (!known)
+          throw new CaravanError(
+            'not_found',
+            `source '${name}' of the recipe names '${source}', which is not in the library`,
+            {
+              place: { field: `sources[${index}].source` },
+              mend: 'Import it (caravan import FILE), or give its files with path:.',
+            },
+          );
+        gathered.push(known);
+        continue;
+      }
+      const files = [path!].flat().map((file) => resolve(baseDir, file));
+      const known = sources.findByFingerprint(await fingerprintOf({ files, format, mapping }));
+      gathered.push(
+        known ??
+          (await importFiles(
+            { files, name: nameOfFiles(files), exact: false, format, mapping },
+            importing,
+            context,
+          )),
+      );
+      if (!known) emit('sourcesChanged', {});
+    }
+    return gathered;
+  }
+
+  /** The recipe's model: relative folders start at the recipe. */
+  function resolveModel(ref: string, baseDir: string): Promise<ResolvedModel> {
+    const folder = resolve(baseDir, ref);
+    const looksLikePath = ref.startsWith('.') || ref.includes('/') || ref.includes('\\');
+    return models.resolve(looksLikePath && existsSync(folder) ? folder : ref);
+  }
+
+  async function buildMix(
+    recipe: Recipe,
+    baseDir: string,
+    outDir: string | undefined,
+    context: JobContext,
+  ): Promise<void> {
+    await cleaned;
+    const model = recipe.model === undefined ? null : await resolveModel(recipe.model, baseDir);
+    const gathered = await gatherSources(recipe, baseDir, context);
+    const known = outDir === undefined ? null : mixes.find(outDir);
+    const id = known?.id ?? randomUUID();
+    const dir = outDir ?? join(mixesDir, id);
+    await checkReplaceable(dir);
+    await mkdir(dirname(dir), { recursive: true });
+    const result = await data.request(
+      'buildMix',
+      {
+        recipe,
+        sources: gathered.map((source) => ({
+          dir: join(sourcesDir, source.id),
+          contentHash: source.contentHash,
+        })),
+        tokenizer: model && {
+          path: model.tokenizerPath,
+          hash: await models.tokenizerHash(model.tokenizerPath),
+          modelName: model.name,
+          tokens: { ...model.tokens, specials: [...model.tokens.specials] },
+        },
+        outDir: dir,
+        memoryLimit: dataMemoryLimit,
+        threads: availableParallelism(),
+      },
+      { signal: context.signal, onProgress: context.progress },
+    );
+    const mix: Mix = {
+      ...result,
+      id,
+      name: recipe.name,
+      dir,
+      model: model?.name ?? null,
+      template: model && recipe.template,
+      seqLen: model && recipe.seqLen,
+      recipe,
+      builtAt: clock.now(),
+    };
+    const twin = outDir === undefined ? mixes.find(recipe.name) : null;
+    if (twin?.contentHash === mix.contentHash && existsSync(join(twin.dir, 'manifest.json'))) {
+      await rm(dir, { recursive: true, force: true });
+      context.log(`the same bytes as the mix that is there: ${twin.dir}`);
+      context.setSubject(twin.id);
+      return;
+    }
+    const moved = mixes.save(mix);
+    if (moved !== null) context.log(`the earlier mix named ${mix.name} is called ${moved} now`);
+    for (const source of mix.sources)
+      context.log(
+        `${source.name}: ${source.rowsIn} rows in, ${source.rows} trained, ${source.validationRows} held out`,
+      );
+    context.setSubject(id);
+    emit('mixesChanged', {});
+  }
+
+  function mixOf(id: string): Mix {
+    const mix = mixes.find(id);
+    if (!mix)
+      throw new CaravanError('not_found', `there is no mix '${id}' in the library`, {
+        mend: 'Build it: caravan mix recipe.yaml.',
+      });
+    return mix;
+  }
+
+  return {
+    datasets,
+    handlers: {
+      importSource({ files, name, format, mapping }) {
+        const relative = files.find((file) => !isAbsolute(file));
+        if (relative !== undefined)
+          throw new CaravanError('bad_option', `give files as absolute paths, not '${relative}'`, {
+            place: { field: 'files' },
+          });
+        if (name !== undefined) {
+          checkName(name);
+          refuseTakenName(sources, name);
+        }
+        const wanted = name ?? nameOfFiles(files);
+        return jobs.submit({
+          kind: 'import',
+          title: `import ${wanted}`,
+          lane,
+          async run(context) {
+            await cleaned;
+            const request = { files, name: wanted, exact: name !== undefined, format, mapping };
+            const source = await importFiles(request, importing, context);
+            context.setSubject(source.id);
+            emit('sourcesChanged', {});
+          },
+        });
+      },
+      listSources: () => sources.list(),
+      getSource: ({ id }) => sourceOf(id),
+      readSourceRows: ({ id, after, limit }) =>
+        data.request('readSourceRows', { dir: join(sourcesDir, sourceOf(id).id), after, limit }),
+      readSourceRejects: ({ id, after, limit }) =>
+        data.request('readRejects', { dir: join(sourcesDir, sourceOf(id).id), after, limit }),
+      async removeSource({ id }) {
+        const source = sourceOf(id);
+        sources.remove(source.id);
+        emit('sourcesChanged', {});
+        await rm(join(sourcesDir, source.id), { recursive: true, force: true });
+        return {};
+      },
+      buildMix({ recipe, baseDir, outDir }) {
+        checkName(recipe.name);
+        for (const [field, path] of Object.entries({ baseDir, outDir }))
+          if (path !== undefined && !isAbsolute(path))
+            throw new CaravanError('bad_option', `${field} must be an absolute path, not '${path}'`, {
+              place: { field },
+            });
+        const names = recipe.sources.map(({ name }) => name);
+        const twice = names.findIndex((name, index) => names.indexOf(name) !== index);
+        if (twice >= 0)
+          throw new CaravanError('bad_recipe', `two sources of the recipe are named '${names[twice]}'`, {
+            place: { field: `sources[${twice}].name` },
+            mend: 'Give each its own name: rows and losses are counted by it.',
+          });
+        return jobs.submit({
+          kind: 'mix',
+          title: `mix ${recipe.name}`,
+          lane,
+          run: (context) =>
+            buildMix(recipe, baseDir, outDir === undefined ? undefined : resolve(outDir), context),
+        });
+      },
+      listMixes: () => mixes.list(),
+      getMix: ({ id }) => mixOf(id),
+      readMixRows: ({ id, split, after, limit }) =>
+        data.request('readMixRows', { dir: mixOf(id).dir, split, after, limit }),
+      async removeMix({ id }) {
+        const mix = mixOf(id);
+        mixes.remove(mix.id);
+        emit('mixesChanged', {});
+        // A folder of the user's own choice stays the user's.
+        if (dirname(mix.dir) === mixesDir) await rm(mix.dir, { recursive: true, force: true });
+        return {};
+      },
+    },
+    async close() {
+      await cleaned;
+    },
+  };
+}
+
+/** What a data process that was killed left half-written. */
+async function removePartial(dir: string): Promise<void> {
+  const names = await readdir(dir).catch(() => []);
+  await Promise.all(
+    names
+      .filter((name) => name.endsWith('.partial'))
+      .map((name) => rm(join(dir, name), { recursive: true, force: true })),
+  );
 }
