@@ -15,14 +15,14 @@ import { people } from './world.ts';
 
 /** Shares of the formats, in percent of the documents. */
 const formats: readonly (readonly [number, (random: Random) => string])[] = [
-  [20, questionsAndAnswers],
-  [14, textbook],
+  [27, questionsAndAnswers],
+  [9, textbook],
   [7, dialogue],
   [13, codeDocument],
-  [14, arithmeticDocument],
+  [8, arithmeticDocument],
   [7, factDocument],
-  [9, narrativeDocument],
-  [16, templateDocument],
+  [7, narrativeDocument],
+  [22, templateDocument],
 ];
 
 /** Streams 1 to 8 of a seed belong to the instruction rows. */
@@ -57,9 +57,10 @@ const knownFamilies: Readonly<Record<Kind, readonly FamilyEntry[]>> = {
   math: families.math.filter((family) => family.inPretraining),
 };
 
+/** General problems are the most various, word problems the soonest learned. */
 function drawKind(random: Random): Kind {
   const roll = random.int(0, 99);
-  return roll < 44 ? 'general' : roll < 68 ? 'code' : 'math';
+  return roll < 58 ? 'general' : roll < 84 ? 'code' : 'math';
 }
 
 function drawProblem(random: Random, kind = drawKind(random), hard = hardShare[kind]): Problem {
