@@ -3,27 +3,12 @@
 // would not load. So this file keeps to what any Node since 12.20 understands, and where the running Node is older it
 // starts the Node 24 that npm installed beside the other packages, or says in one sentence what to do.
 import { spawn } from 'child_process';
-import { createRequire } from 'module';
-import { dirname, join } from 'path';
+import { dirname } from 'path';
 import { fileURLToPath } from 'url';
+import { pinnedNode } from './pinnedNode.mjs';
 
 const REQUIRED_MAJOR = 24;
 const EXIT_MACHINE_LACKS = 3;
-
-/** @returns {string | undefined} the Node that package.json pins for this platform, if npm installed it */
-function pinnedNode() {
-  const require = createRequire(import.meta.url);
-  try {
-    const folder = dirname(require.resolve('node-' + platformName() + '-' + process.arch + '/package.json'));
-    return join(folder, 'bin', process.platform === 'win32' ? 'node.exe' : 'node');
-  } catch (_absent) {
-    return undefined;
-  }
-}
-
-function platformName() {
-  return process.platform === 'win32' ? 'win' : process.platform;
-}
 
 /** Runs this same command line on `node` and ends as it ends: same exit code, or the same signal. */
 function reexecute(node) {

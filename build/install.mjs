@@ -1,11 +1,17 @@
 // Runs at the end of `npm install` and `npm ci`: builds the native engine and puts the `caravan` command where npx
 // finds it. No package of ours needs an install script of its own, so npm may block all of those.
+import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
+import { pinnedNode } from '../bin/pinnedNode.mjs';
 import { buildNative, missingTools } from './native.mjs';
 import { formatSeconds, jobs, root } from './tools.mjs';
 
 if (Number.parseInt(process.versions.node, 10) < 24) {
+  // npm 10 does not link the command `node` of an optional package, so this script may run on the user's own Node.
+  const node = pinnedNode();
+  if (node !== undefined)
+    process.exit(spawnSync(node, process.argv.slice(1), { stdio: 'inherit' }).status ?? 1);
   process.stderr.write(
     `npm did not install Node 24 for ${process.platform}-${process.arch}, and ${process.versions.node} is too old to run ` +
       'Caravan: run npm install again without --omit=optional, or install Node 24 from https://nodejs.org.\n',
@@ -23,6 +29,7 @@ if (missing.length > 0) {
 }
 
 linkCommand();
+linkNode();
 
 const started = Date.now();
 process.stdout.write(`Building the native engine on ${jobs} cores ...\n`);
@@ -46,4 +53,12 @@ function linkCommand() {
   chmodSync(command, 0o755);
   rmSync(join(folder, 'caravan'), { force: true });
   symlinkSync('../../bin/caravan.mjs', join(folder, 'caravan'));
+}
+
+/** npm's scripts run on what this folder calls `node`. */
+function linkNode() {
+  const command = join(root, 'node_modules/.bin/node');
+  const node = pinnedNode();
+  if (node === undefined || process.platform === 'win32' || existsSync(command)) return;
+  symlinkSync(relative(join(root, 'node_modules/.bin'), node), command);
 }
