@@ -48,7 +48,7 @@ Trainer::~Trainer() { dispose(); }
 /// Called with the lock held.
 void Trainer::require(const char* method, std::initializer_list<TrainerState> allowed) const {
   if (std::find(allowed.begin(), allowed.end(), state_) != allowed.end()) return;
-  throw EngineError("invalid_state",
+  throw EngineError("wrong_state",
                     std::string(method) + " is not possible while the trainer is " + trainer_state_name(state_));
 }
 

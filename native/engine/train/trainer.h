@@ -53,7 +53,7 @@ TrainResult run_training(const TrainOptions& options, const TrainListener& liste
 ///   stop      -     yes      yes     same      same   same    -
 ///   dispose   yes   yes      yes     yes       yes    yes     same
 ///
-/// "-" throws EngineError invalid_state; "same" does nothing. dispose stops without a checkpoint and joins the thread.
+/// "-" throws EngineError wrong_state; "same" does nothing. dispose stops without a checkpoint and joins the thread.
 class Trainer {
  public:
   /// Exactly one of result and error is set; called on the trainer's thread as its last act.
