@@ -42,8 +42,8 @@ Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nul
 Json sources_of(const std::vector<SourceLoss>& sources) {
   Json list = Json::array();
   for (const SourceLoss& one : sources) {
-    list.push_back({{"source", one.source}, {"loss", number(one.loss)}, {"targetTokens", one.target_tokens},
-                    {"rows", one.rows}});
+    list.push_back(
+        {{"source", one.source}, {"loss", number(one.loss)}, {"targetTokens", one.target_tokens}, {"rows", one.rows}});
   }
   return list;
 }

@@ -55,11 +55,12 @@ CheckpointManifest read_checkpoint_manifest(const std::string& dir) {
 void check_checkpoint_file(const std::string& dir, const CheckpointManifest& manifest, const std::string& name) {
   const std::string path = (fs::path(dir) / name).string();
   const auto entry = manifest.files.find(name);
-  if (entry == manifest.files.end()) throw EngineError("bad_file", path + ": the checkpoint's manifest does not list it");
+  if (entry == manifest.files.end())
+    throw EngineError("bad_file", path + ": the checkpoint's manifest does not list it");
   const MappedFile file = MappedFile::open(path);
   if (std::cmp_not_equal(file.bytes().size(), entry->second.bytes)) {
-    throw EngineError("bad_file", path + ": has " + std::to_string(file.bytes().size()) + " bytes, but was written with " +
-                                      std::to_string(entry->second.bytes));
+    throw EngineError("bad_file", path + ": has " + std::to_string(file.bytes().size()) +
+                                      " bytes, but was written with " + std::to_string(entry->second.bytes));
   }
   if (sha256_hex(file.bytes()) != entry->second.sha256) {
     throw EngineError("bad_file", path + ": does not match its hash in the manifest: the file is damaged");

@@ -44,8 +44,8 @@ std::vector<TensorToWrite> trainable_tensors(const TrainableSet& set) {
   std::vector<TensorToWrite> tensors;
   for (const Parameter& parameter : set.parameters()) {
     const size_t bytes = static_cast<size_t>(parameter.count) * size_of(parameter.value.dtype);
-    tensors.push_back({parameter.name, stored_type(parameter.value.dtype), parameter.shape,
-                       bytes_of(parameter.value.data, bytes)});
+    tensors.push_back(
+        {parameter.name, stored_type(parameter.value.dtype), parameter.shape, bytes_of(parameter.value.data, bytes)});
   }
   return tensors;
 }

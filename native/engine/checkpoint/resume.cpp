@@ -57,8 +57,9 @@ VerifiedCheckpoint newest_verified_checkpoint(const std::string& resume_from,
     if (problem.empty()) return {path, read_checkpoint_manifest(path)};
     warn("checkpoint passed over: " + problem);
   }
-  throw EngineError("bad_file", resume_from + ": neither this checkpoint nor one before it can be read whole; "
-                                              "start the run again from its first step");
+  throw EngineError("bad_file", resume_from +
+                                    ": neither this checkpoint nor one before it can be read whole; "
+                                    "start the run again from its first step");
 }
 
 void check_resumable(const VerifiedCheckpoint& checkpoint, const TrainOptions& options, int64_t rows, int64_t tokens) {

@@ -72,8 +72,8 @@ class TrainingRun {
     while (progress_.step < total_steps_ && !control_.stopping()) {
       StepClock clock;
       const int64_t step = progress_.step + 1;
-      const std::optional<StepGradients> gradients = accumulate_gradients(
-          session_, options_, plan.rows(step), step, [&] { return wait_while_paused(clock); });
+      const std::optional<StepGradients> gradients =
+          accumulate_gradients(session_, options_, plan.rows(step), step, [&] { return wait_while_paused(clock); });
       if (!gradients) break;  // discarded
 
       const double norm = gradient_norm(session_.exec, *session_.set);
@@ -104,9 +104,8 @@ class TrainingRun {
     if (options_.resume_from.empty()) {
       refuse_used_folder(options_);
     } else {
-      resumed = newest_verified_checkpoint(options_.resume_from, [&](const std::string& message) {
-        tell(listener_.on_log, "warning", message);
-      });
+      resumed = newest_verified_checkpoint(
+          options_.resume_from, [&](const std::string& message) { tell(listener_.on_log, "warning", message); });
       options_.resume_from = resumed->path;
     }
     checkpoints_.emplace(options_.checkpoint_dir, options_.keep_checkpoints);
@@ -146,8 +145,7 @@ class TrainingRun {
   void evaluate() {
     if (!session_.validation) return;
     enter("evaluating");
-    const EvaluationMetrics metrics =
-        evaluate_shard(*session_.decoder, *session_.validation, options_, progress_.step);
+    const EvaluationMetrics metrics = evaluate_shard(*session_.decoder, *session_.validation, options_, progress_.step);
     evaluated_step_ = progress_.step;
     held_out_loss_ = metrics.loss;
     tell(listener_.on_evaluation, metrics);
@@ -218,7 +216,8 @@ class TrainingRun {
 
   [[noreturn]] void end_diverged() {
     announce(checkpoints_->finish());
-    const std::string kept = newest_.empty() ? "no checkpoint was written before" : "the last good checkpoint is " + newest_;
+    const std::string kept =
+        newest_.empty() ? "no checkpoint was written before" : "the last good checkpoint is " + newest_;
     throw EngineError("diverged", "loss or gradient norm was not finite in steps " +
                                       std::to_string(progress_.step - most_skips_in_a_row + 1) + " to " +
                                       std::to_string(progress_.step) + "; lower lr, or warm up longer; " + kept);
@@ -240,7 +239,10 @@ class TrainingRun {
     return result;
   }
 
-  void enter(const char* phase) { tell(listener_.on_phase, phase); }
+  void enter(const std::string& phase) {
+    if (phase != phase_) tell(listener_.on_phase, phase);
+    phase_ = phase;
+  }
 
   TrainOptions options_;
   const TrainListener& listener_;
@@ -253,6 +255,7 @@ class TrainingRun {
   int64_t evaluated_step_ = -1;
   double held_out_loss_ = 0.0;
   std::string newest_;
+  std::string phase_;
 };
 
 }  // namespace
