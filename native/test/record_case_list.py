@@ -1,0 +1,145 @@
+"""The recorded cases: which models, methods and numbers, and what their tensors start from."""
+
+import math
+
+import numpy as np
+
+from record_random import fill
+
+LLAMA = dict(
+    hidden_size=21,
+    intermediate_size=27,
+    num_hidden_layers=2,
+    num_attention_heads=3,
+    num_key_value_heads=1,
+    head_dim=6,
+    vocab_size=43,
+    max_position_embeddings=64,
+    rms_norm_eps=1e-5,
+    rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+    tie_word_embeddings=False,
+)
+QWEN2 = dict(
+    LLAMA,
+    hidden_size=18,
+    intermediate_size=17,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    rms_norm_eps=1e-6,
+    tie_word_embeddings=True,
+)
+
+METHOD = dict(
+    lora_rank=2,
+    lora_alpha=3.0,
+    lora_dropout=0.0,
+    num_experts=4,
+    top_k=2,
+    adapter_dim=3,
+    adapter_dropout=0.0,
+    adapter_scale=1.0,
+    balance_coefficient=0.02,
+)
+
+
+# Initial values by the end of a tensor's name, the first that matches: center, spread, and whether the spread is divided by
+# the square root of the last dimension. Large enough that every part of the formula shows in the result.
+RULES = [
+    ["norm.weight", 1.0, 0.3, False],
+    [".bias", 0.0, 0.3, False],
+    ["embed_tokens.weight", 0.0, 1.0, False],
+    [".router", 0.0, 8.0, True],
+    ["", 0.0, 1.7, True],
+]
+
+
+def draw(seed, name, shape):
+    _, center, spread, by_fan_in = next(rule for rule in RULES if name.endswith(rule[0]))
+    return fill(seed, name, shape, center, spread / math.sqrt(shape[-1]) if by_fan_in else spread)
+
+
+def draw_all(shapes, seed):
+    return {}
+
+
+def steer_router(push):
+    """Every token has the same large first channel, by which the routers are pushed towards or away from an expert."""
+
+    def initial(shapes, seed):
+        tensors = {"model.embed_tokens.weight": draw(seed, "model.embed_tokens.weight", shapes["model.embed_tokens.weight"])}
+        tensors["model.embed_tokens.weight"][:, 0] = 8.0
+        for name in shapes:
+            if name.endswith("post_attention_layernorm.weight"):
+                tensors[name] = np.ones(shapes[name], dtype=np.float32)
+            if name.endswith(".router"):
+                # Not so sure of itself that its softmax, and with it the balance gradient, vanishes.
+                tensors[name] = np.float32(0.25) * draw(seed, name, shapes[name])
+                tensors[name][:, 0] = 0.0
+                tensors[name][2, 0] = push
+        return tensors
+
+    return initial
+
+
+def anywhere(tokens_per_expert):
+    return True
+
+
+def not_on_expert_2(tokens_per_expert):
+    return (tokens_per_expert[:, 2] == 0).all()
+
+
+def all_on_expert_2(tokens_per_expert):
+    return (np.delete(tokens_per_expert, 2, axis=1) == 0).all() and (tokens_per_expert[:, 2] > 0).all()
+
+
+def make_case(name, family, config, method, **changes):
+    case = dict(
+        name=name,
+        family=family,
+        config=config,
+        method=dict(METHOD, method=method, **changes.pop("numbers", {})),
+        initial=draw_all,
+        routes=anywhere,
+        seed=1,
+        conversations=4,
+        lengths=(4, 11),
+        lr=5e-3,
+        weight_decay=0.0,
+        max_grad_norm=0.3,
+        steps=10,
+        first_margin=1e-3,
+    )
+    unknown = changes.keys() - case.keys()
+    assert not unknown, unknown
+    case.update(changes)
+    return case
+
+
+def method_cases(family, config, tied):
+    def case(name, method, **changes):
+        own = {key: changes.pop(key) for key in ("intermediate_size", "tie_word_embeddings") if key in changes}
+        return make_case(f"{family}-{name}", family, dict(config, **own), method, **changes)
+
+    dropout = dict(lora_dropout=0.1, adapter_dropout=0.1)
+    return [
+        case("lora", "lora"),
+        case("lora-dropout", "lora", numbers=dropout, weight_decay=0.1),
+        # The first step's margin is wide, so that bf16 arithmetic makes the same choices.
+        case("pesc-4-2", "pesc", first_margin=0.15),
+        case("pesc-4-1", "pesc", numbers=dict(top_k=1)),
+        case("pesc-8-2", "pesc", numbers=dict(num_experts=8, adapter_scale=0.25)),
+        case("pesc-8-1", "pesc", numbers=dict(num_experts=8, top_k=1)),
+        case("pesc-hole", "pesc", initial=steer_router(-1.5), routes=not_on_expert_2),
+        case("pesc-one", "pesc", numbers=dict(top_k=1), initial=steer_router(1.0), routes=all_on_expert_2),
+        case("pesc-dropout", "pesc", numbers=dropout),
+        case("full", "full", intermediate_size=13, weight_decay=0.1),
+        case(f"full-{'un' if tied else ''}tied", "full", intermediate_size=13, tie_word_embeddings=not tied),
+        case("upcycle", "upcycle", intermediate_size=11, numbers=dict(num_experts=3)),
+    ]
+
+
+CASES = [
+    *method_cases("llama", LLAMA, tied=False),
+    *method_cases("qwen2", QWEN2, tied=True),
+]

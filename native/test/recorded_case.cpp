@@ -1,0 +1,270 @@
+#include "recorded_case.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <numeric>
+
+#include <nlohmann/json.hpp>
+
+#include "kernels/philox.h"
+#include "typed_array.h"
+
+namespace caravan::test {
+
+namespace {
+
+using Json = nlohmann::json;
+namespace fs = std::filesystem;
+
+constexpr uint32_t init_key = 0x494E4954;  // record_random.py
+
+uint32_t fnv1a(const std::string& text) {
+  uint32_t value = 0x811C9DC5u;
+  for (const char c : text) value = (value ^ static_cast<uint8_t>(c)) * 0x01000193u;
+  return value;
+}
+
+MethodOptions method_of(const Json& json) {
+  MethodOptions method;
+  method.method = parse_method(json.at("method"));
+  method.lora_rank = json.at("lora_rank");
+  method.lora_alpha = json.at("lora_alpha");
+  method.lora_dropout = json.at("lora_dropout");
+  method.num_experts = json.at("num_experts");
+  method.top_k = json.at("top_k");
+  method.adapter_dim = json.at("adapter_dim");
+  method.adapter_dropout = json.at("adapter_dropout");
+  method.adapter_scale = json.at("adapter_scale");
+  method.balance_coefficient = json.at("balance_coefficient");
+  check_method_options(method);
+  return method;
+}
+
+/// A folder that is gone when the test is.
+class TemporaryFolder {
+ public:
+  explicit TemporaryFolder(const std::string& name)
+      : path_(fs::temp_directory_path() / ("caravan-recorded-" + name + "-" + std::to_string(::rand()))) {
+    fs::create_directories(path_);
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  std::string file(const char* name) const { return (path_ / name).string(); }
+  std::string path() const { return path_.string(); }
+
+ private:
+  fs::path path_;
+};
+
+std::shared_ptr<const BaseModel> load_recorded_base(const Exec& exec, const RecordedCase& recorded, BaseDType dtype) {
+  const TemporaryFolder folder(recorded.name);
+  std::ofstream(folder.file("config.json"), std::ios::binary) << recorded.config_json;
+  MethodOptions everything;
+  everything.method = Method::full;
+  std::vector<std::vector<float>> values;
+  std::vector<TensorToWrite> tensors;
+  for (const Parameter& parameter : list_parameters(recorded.config, everything)) {
+    values.push_back(recorded.initial(parameter.name, parameter.shape));
+    tensors.push_back({parameter.name, StoredType::F32, parameter.shape, std::as_bytes(std::span(values.back()))});
+  }
+  write_safetensors(folder.file("model.safetensors"), std::move(tensors), {{"format", "pt"}});
+  BaseOptions options;
+  options.dtype = dtype;
+  return load_base_model(exec, folder.path(), options);
+}
+
+}  // namespace
+
+std::string recorded_path(const std::string& name) {
+  return std::string(CARAVAN_RECORDED_DIR) + "/" + name + ".safetensors";
+}
+
+std::vector<std::string> recorded_case_names() {
+  std::vector<std::string> names;
+  for (const fs::directory_entry& entry : fs::directory_iterator(CARAVAN_RECORDED_DIR)) {
+    if (entry.path().extension() == ".safetensors" && entry.path().stem() != "rope") {
+      names.push_back(entry.path().stem().string());
+    }
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+RecordedCase::RecordedCase(const std::string& case_name)
+    : name(case_name), file_(SafetensorsFile::open(recorded_path(case_name))) {
+  const Json json = Json::parse(file_.metadata().at("case"));
+  config_json = json.at("config").dump();
+  config = parse_model_config(config_json, name);
+  method = method_of(json.at("method"));
+  seed = json.at("seed");
+  lr = json.at("lr");
+  weight_decay = json.at("weight_decay");
+  max_grad_norm = json.at("max_grad_norm");
+  trainable_ = json.at("trainable");
+  for (const Json& rule : json.at("rules")) {
+    rules_.push_back({rule[0], rule[1].get<float>(), rule[2].get<double>(), rule[3].get<bool>()});
+  }
+
+  const std::vector<int32_t> ids = integers("ids"), lengths = integers("lengths"), first = integers("first_target");
+  const size_t per_step = json.at("conversations");
+  size_t at = 0;
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    if (i % per_step == 0) batches.emplace_back();
+    Conversation conversation;
+    for (int32_t j = 0; j < lengths[i]; ++j) {
+      conversation.ids.push_back(ids[at++]);
+      conversation.is_target.push_back(j >= first[i]);
+    }
+    batches.back().push_back(std::move(conversation));
+  }
+  REQUIRE(at == ids.size());
+  REQUIRE(batches.size() == json.at("steps").get<size_t>());
+}
+
+std::vector<float> RecordedCase::floats(const std::string& tensor) const {
+  const auto span = file_.as<float>(file_.get(tensor));
+  return {span.begin(), span.end()};
+}
+
+std::vector<int32_t> RecordedCase::integers(const std::string& tensor) const {
+  const auto span = file_.as<int32_t>(file_.get(tensor));
+  return {span.begin(), span.end()};
+}
+
+std::vector<float> RecordedCase::initial(const std::string& tensor, const std::vector<int64_t>& shape) const {
+  if (has("initial." + tensor)) return floats("initial." + tensor);
+  const auto rule =
+      std::find_if(rules_.begin(), rules_.end(), [&](const Rule& r) { return tensor.ends_with(r.ending); });
+  REQUIRE(rule != rules_.end());
+  const double divisor = rule->by_fan_in ? std::sqrt(static_cast<double>(shape.back())) : 1.0;
+  const auto spread = static_cast<float>(rule->spread / divisor);
+  const uint32_t hash = fnv1a(tensor);
+  std::vector<float> values(
+      static_cast<size_t>(std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>())));
+  for (size_t i = 0; i < values.size(); ++i) {
+    const uint32_t word = philox(seed, init_key, hash, static_cast<uint32_t>(i / 4), 0, 0).word[i % 4];
+    values[i] = rule->center + spread * (2.0f * uniform01(word) - 1.0f);
+  }
+  return values;
+}
+
+std::vector<std::vector<float>> RecordedCase::by_parameter(const std::string& tensor, const TrainableSet& set) const {
+  const std::vector<float> all = floats(tensor);
+  std::vector<std::vector<float>> result(set.parameters().size());
+  size_t at = 0;
+  for (const std::string& parameter_name : trainable_) {
+    const auto found = std::find_if(set.parameters().begin(), set.parameters().end(),
+                                    [&](const Parameter& parameter) { return parameter.name == parameter_name; });
+    INFO(parameter_name);
+    REQUIRE(found != set.parameters().end());
+    const size_t count = static_cast<size_t>(found->count);
+    REQUIRE(at + count <= all.size());
+    result[found->index].assign(all.begin() + static_cast<ptrdiff_t>(at),
+                                all.begin() + static_cast<ptrdiff_t>(at + count));
+    at += count;
+  }
+  REQUIRE(at == all.size());
+  REQUIRE(trainable_.size() == set.parameters().size());
+  return result;
+}
+
+TinySession make_recorded_session(const Exec& exec, const RecordedCase& recorded, BaseDType base_dtype) {
+  TinySession session;
+  // Sparse upcycling trains every weight: there is nothing that a base would add.
+  if (recorded.method.method != Method::upcycle) session.base = load_recorded_base(exec, recorded, base_dtype);
+  session.set = std::make_shared<TrainableSet>(exec.device, recorded.config, recorded.method, DType::f32);
+  if (session.base) session.set->initialise(exec, *session.base, 11);
+  session.set->allocate_gradients();
+  for (const Parameter& parameter : session.set->parameters()) {
+    // `full` keeps what it copied from its base.
+    if (recorded.method.method == Method::full) break;
+    const std::vector<float> values = recorded.initial(parameter.name, parameter.shape);
+    std::copy(values.begin(), values.end(), parameter.value.as<float>());
+  }
+  session.model =
+      std::make_shared<Model>(exec.device, recorded.config, session.base, session.set, recorded.config.max_positions);
+  return session;
+}
+
+EngineRun run_recorded(const RecordedCase& recorded, const RunOptions& options) {
+  const Exec exec = exec_with_threads(options.threads);
+  const TinySession session = make_recorded_session(exec, recorded, options.base_dtype);
+  DecoderOptions decoder_options;
+  decoder_options.activation = options.activation;
+  decoder_options.recompute = options.recompute;
+  decoder_options.max_tokens = decoder_options.max_targets = 512;
+  Decoder decoder(exec, session.model, decoder_options);
+  AdamWSettings settings;
+  settings.weight_decay = recorded.weight_decay;
+  AdamW optimizer(*session.set, settings);
+
+  EngineRun run;
+  run.before = copy_values(*session.set);
+  const MicroBatch first = pack(recorded.batches[0]);
+  std::vector<int32_t> rows(static_cast<size_t>(first.size()));
+  std::iota(rows.begin(), rows.end(), 0);
+  run.logits.resize(rows.size() * static_cast<size_t>(recorded.config.vocab_size));
+  decoder.logits(first.tokens(), rows.data(), first.size(), run.logits.data());
+
+  const int64_t steps = std::min(options.steps, static_cast<int64_t>(recorded.batches.size()));
+  for (int64_t step = 1; step <= steps; ++step) {
+    const std::vector<Conversation>& batch = recorded.batches[static_cast<size_t>(step - 1)];
+    const int last = static_cast<int>(batch.size()) - 1;
+    const double valid = static_cast<double>(pack(batch).valid_tokens());
+    const int64_t targets = target_tokens(batch);
+    session.set->zero_gradients(exec);
+    double loss = 0.0, balance = 0.0;
+    // All conversations but the last in the first micro-batch, as record_cases.py cuts them.
+    for (const auto& [from, to] : {std::pair{0, last}, std::pair{last, last + 1}}) {
+      const MicroBatch micro = pack(batch, from, to, options.padding);
+      StepPlace place;
+      place.seed = recorded.seed;
+      place.step = static_cast<uint32_t>(step);
+      place.micro = from == 0 ? 0 : 1;
+      place.loss_scale = 1.0f / static_cast<float>(targets);
+      place.balance_weight = static_cast<float>(static_cast<double>(micro.valid_tokens()) / valid);
+      const MicroBatchResult result = decoder.forward_backward(micro.tokens(), micro.targets(), place);
+      for (const float one : result.losses) loss += one;
+      for (const float one : result.balance_loss) balance += static_cast<double>(one) * place.balance_weight;
+      if (step > 1) continue;
+      run.losses.insert(run.losses.end(), result.losses.begin(), result.losses.end());
+      run.tokens_per_expert.insert(run.tokens_per_expert.end(), result.tokens_per_expert.begin(),
+                                   result.tokens_per_expert.end());
+    }
+    run.loss.push_back(loss / static_cast<double>(targets));
+    run.balance.push_back(balance * recorded.method.balance_coefficient);
+    if (step == 1) run.gradients = copy_gradients(*session.set);
+    if (!recorded.has("after")) break;
+    const double norm = gradient_norm(exec, *session.set);
+    const auto scale = static_cast<float>(std::min(1.0, recorded.max_grad_norm / (norm + 1e-6)));
+    optimizer.update(exec, *session.set, recorded.lr, scale, step);
+  }
+  run.after = copy_values(*session.set);
+  return run;
+}
+
+void check_values(const std::vector<float>& actual, const std::vector<float>& expected, double tolerance,
+                  const std::string& what) {
+  REQUIRE(actual.size() == expected.size());
+  double largest = 0.0;
+  for (const float value : expected) largest = std::max(largest, static_cast<double>(std::fabs(value)));
+  check_elements(
+      what, static_cast<int64_t>(expected.size()), [&](int64_t i) { return actual[static_cast<size_t>(i)]; },
+      [&](int64_t i) { return expected[static_cast<size_t>(i)]; }, [&](double) { return tolerance * largest; });
+}
+
+void check_parameters(const RecordedCase& recorded, const std::vector<std::vector<float>>& actual,
+                      const std::vector<std::vector<float>>& expected, double tolerance, const char* what) {
+  const std::vector<Parameter> parameters = list_parameters(recorded.config, recorded.method);
+  REQUIRE(actual.size() == parameters.size());
+  REQUIRE(expected.size() == parameters.size());
+  for (size_t p = 0; p < parameters.size(); ++p) {
+    check_values(actual[p], expected[p], tolerance, recorded.name + " " + what + " " + parameters[p].name);
+  }
+}
+
+}  // namespace caravan::test
