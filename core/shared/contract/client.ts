@@ -79,8 +79,9 @@ export function createClient(carrier: Carrier): Client {
         return Promise.reject(new CaravanError('host_unreachable', `connection to the host lost: ${closed}`));
       return new Promise((resolve, reject) => {
         const id = nextId++;
-        open.set(id, { name, resolve, reject });
+        // First sent: what the carrier refuses (too large a message) throws here and rejects the promise.
         send({ type: 'call', id, name, params });
+        open.set(id, { name, resolve, reject });
       });
     },
     on(name, listener) {

@@ -82,7 +82,8 @@ export const calls = {
       processes: z.array(z.object({ name: z.string(), pid: z.number(), memoryBytes: z.number().nullable() })),
     }),
   ),
-  shutdownHost: call('write', none, none),
+  /** Answers before the host ends. `onlyIfIdle`: not while jobs or runs are at work (`wrong_state`). */
+  shutdownHost: call('write', z.object({ onlyIfIdle: z.boolean().default(false) }).strict(), none),
   /** Opens the workbench for browsers, inside this host; answers what already stands if it does. The URL carries a
    * one-time launch token. */
   startServe: call(
@@ -93,6 +94,8 @@ export const calls = {
         /** Absent: the default port, or the next free one. */
         port: z.number().int().min(0).max(65535).optional(),
         allowedHosts: z.array(z.string()).default([]),
+        /** Make a new token for programs; the old one and every session end. */
+        newToken: z.boolean().default(false),
       })
       .strict(),
     z.object({ url: z.string(), port: z.number().int(), warning: z.string().nullable() }),

@@ -24,3 +24,6 @@ export interface Carrier {
   onClose(listener: (reason: string) => void): void;
   close(reason?: string): void;
 }
+
+/** Where the page's server takes WebSocket connections that carry the contract. */
+export const webSocketPath = '/contract';
