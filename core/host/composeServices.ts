@@ -1,0 +1,95 @@
+import type { DataProcess } from '../data/client.ts';
+import type { Engines } from '../engine/client.ts';
+import { createChatService } from '../services/chat/index.ts';
+import { createDatasetsService } from '../services/datasets/index.ts';
+import { createJobsService } from '../services/jobs/index.ts';
+import { createModelsService } from '../services/models/index.ts';
+import { createSystemService } from '../services/system/index.ts';
+import { createTrainingService, type Training } from '../services/training/index.ts';
+import type { EmitEvent, Handlers } from '../shared/contract/service.ts';
+import { isEnded } from '../shared/job/job.ts';
+import type { Store } from '../store/openStore.ts';
+
+/** The calls that the host itself answers. */
+export type HostCalls = 'hello' | 'shutdownHost' | 'startServe' | 'stopServe';
+export type HostHandlers = Handlers<HostCalls>;
+
+export interface ComposeDeps {
+  home: string;
+  version: string;
+  store: Store;
+  data: DataProcess;
+  engines: Engines;
+  emit: EmitEvent;
+}
+
+export interface Services {
+  readonly handlers: Omit<Handlers, HostCalls>;
+  /** Whether jobs or runs are at work or waiting. */
+  isBusy(): boolean;
+  /** What opening them had to tell people. */
+  readonly notes: readonly string[];
+  /** Ends all work in an order that loses nothing: runs first, with a checkpoint, then what they stood on. */
+  close(): Promise<void>;
+}
+
+/** Builds every service on what it needs. The order is that of their dependence. */
+export function composeServices({ home, version, store, data, engines, emit }: ComposeDeps): Services {
+  const jobs = createJobsService({ store, emit });
+  // Models name runs and runs need models: the one is asked through the other once both are there.
+  let training: Training | null = null;
+  const models = createModelsService({
+    store,
+    emit,
+    jobs: jobs.jobs,
+    data,
+    trainedModel: async (ref) => (training ? training.trainedModel(ref) : null),
+  });
+  const datasets = createDatasetsService({ store, home, emit, jobs: jobs.jobs, data, models: models.models });
+  const trainingService = createTrainingService({
+    store,
+    home,
+    emit,
+    jobs: jobs.jobs,
+    data,
+    engines,
+    models: models.models,
+    datasets: datasets.datasets,
+    version,
+  });
+  training = trainingService.training;
+  const chat = createChatService({ store, emit, engines, models: models.models });
+  const system = createSystemService({
+    home,
+    version,
+    sqliteVersion: store.sqliteVersion,
+    data,
+    engines,
+    trainingProcesses: () => trainingService.training.processes(),
+  });
+  return {
+    notes: [],
+    handlers: {
+      ...jobs.handlers,
+      ...models.handlers,
+      ...datasets.handlers,
+      ...trainingService.handlers,
+      ...chat.handlers,
+      ...system.handlers,
+    },
+    isBusy() {
+      if (trainingService.training.busy) return true;
+      const list = jobs.handlers.listJobs({});
+      return list instanceof Promise || list.some((job) => !isEnded(job.state));
+    },
+    close: () =>
+      closeInTurn([trainingService, chat, datasets, models, jobs, system].map((part) => () => part.close())),
+  };
+}
+
+/** One that fails must not keep the others from saving what they have. */
+export async function closeInTurn(closers: (() => Promise<void>)[]): Promise<void> {
+  const failures: unknown[] = [];
+  for (const close of closers) await close().catch((error: unknown) => failures.push(error));
+  if (failures.length > 0) throw new AggregateError(failures, failures.map(String).join('; '));
+}

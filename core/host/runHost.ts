@@ -1,0 +1,134 @@
+import { unlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { CaravanError, type ContractErrorData } from '../shared/contract/errors.ts';
+import type { EmitEvent } from '../shared/contract/service.ts';
+import type { Services } from './composeServices.ts';
+import { Host } from './Host.ts';
+import { claimHome, type HostLock } from './HostLock.ts';
+import { HostLog } from './HostLog.ts';
+import { version } from './version.ts';
+
+/** What a host tells whoever started it, once. */
+export type StartReport =
+  | { type: 'ready'; remarks: string[] }
+  /** Another host won the home. */
+  | { type: 'yielded' }
+  | { type: 'failed'; error: ContractErrorData };
+
+export interface RunHostOptions {
+  home: string;
+  idleMs: number | null;
+  report: (message: StartReport) => void;
+  openServices: (home: string, endedUncleanly: boolean, emit: EmitEvent) => Promise<Services>;
+  /** By default this process's version: tests put another in its place. */
+  version?: string;
+}
+
+/** A checkpoint of a large model takes its time; after this long something hangs. */
+const closeWithinMs = 5 * 60_000;
+
+/**
+ * The life of this process's host: claims the home, opens the services, listens, and ends by signal, call, idleness or its
+ * own fault, with everything saved. @returns the exit code
+ */
+export async function runHost(options: RunHostOptions): Promise<number> {
+  const { home, report } = options;
+  const log = new HostLog(join(home, 'host.log'));
+  let lock: HostLock | null = null;
+  try {
+    lock = await claimHome(home, options.version ?? version);
+    if (lock === null) {
+      report({ type: 'yielded' });
+      return 0;
+    }
+    return await live(options, lock, log);
+  } catch (error) {
+    const known = CaravanError.from(error);
+    log.line(
+      `did not start: ${known.code === 'internal' && error instanceof Error ? error.stack : known.message}`,
+    );
+    // First given back: whoever hears of the failure may try again at once.
+    lock?.release();
+    report({ type: 'failed', error: known.toData() });
+    return 1;
+  } finally {
+    lock?.release();
+  }
+}
+
+async function live(options: RunHostOptions, lock: HostLock, log: HostLog): Promise<number> {
+  const { home } = options;
+  const { promise: ended, resolve: end } = Promise.withResolvers<{ reason: string; exitCode: number }>();
+  listenToEndings(log, end);
+  const remarks = lock.takenOver.map(
+    ({ pid }) =>
+      `The last host of this home (process ${pid}) ended without closing; its lock was taken over, and what it was at is marked interrupted.`,
+  );
+  for (const dead of lock.takenOver)
+    if (dead.address !== null && process.platform !== 'win32') removeSocket(dead.address);
+  const host = await Host.open({
+    home,
+    version: lock.record.version,
+    idleMs: options.idleMs,
+    log: (line) => log.line(line),
+    services: (emit) => options.openServices(home, lock.takenOver.length > 0, emit),
+    onEnd: (reason) => end({ reason, exitCode: 0 }),
+  });
+  let ending: { reason: string; exitCode: number };
+  try {
+    const address = await host.listenLocally(lock.record.id);
+    lock.update({ state: 'running', address });
+    remarks.push(...host.notes);
+    for (const remark of remarks) log.line(remark);
+    log.line(`host ${lock.record.version} of ${home} listens at ${address}`);
+    options.report({ type: 'ready', remarks });
+    ending = await ended;
+  } catch (error) {
+    await host.close('it could not start');
+    throw error;
+  }
+  log.line(`closing: ${ending.reason}`);
+  lock.update({ state: 'closing' });
+  const force = setTimeout(() => {
+    log.line(`did not close within ${closeWithinMs / 1000} s`);
+    process.exit(1);
+  }, closeWithinMs);
+  try {
+    await host.close(ending.reason);
+    log.line('closed');
+    return ending.exitCode;
+  } catch (error) {
+    log.line(`while closing: ${error instanceof Error ? error.stack : String(error)}`);
+    return 1;
+  } finally {
+    clearTimeout(force);
+  }
+}
+
+function listenToEndings(log: HostLog, end: (ending: { reason: string; exitCode: number }) => void): void {
+  let asked = false;
+  for (const signal of ['SIGTERM', 'SIGINT'] as const)
+    process.on(signal, () => {
+      if (asked) {
+        log.line(`${signal} again: ending at once`);
+        process.exit(4);
+      }
+      asked = true;
+      end({ reason: signal, exitCode: 0 });
+    });
+  // The terminal that a host was started from may close; the host stays.
+  process.on('SIGHUP', () => undefined);
+  process.on('uncaughtException', (error) => {
+    // What state it leaves is anybody's guess: save what can be saved and end.
+    log.line(`uncaught: ${error instanceof Error ? error.stack : String(error)}`);
+    end({ reason: `a bug: ${error instanceof Error ? error.message : String(error)}`, exitCode: 1 });
+  });
+}
+
+function removeSocket(address: string): void {
+  try {
+    unlinkSync(address);
+  } catch {
+    // Gone with its folder, or never made.
+  }
+}
