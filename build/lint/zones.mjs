@@ -66,7 +66,7 @@ export function importZones(root) {
     },
     {
       folder: 'core/data',
-      may: [...shared, 'core/prompt', 'core/engine/AddonTypes.ts'],
+      may: [...shared, 'core/prompt', 'core/engine/AddonTypes.ts', 'core/engine/loadAddon.ts'],
       never: [...host, 'better-sqlite3', 'onnxruntime-*'],
     },
     { folder: 'core/data/client.ts', never: [...host, ...nativePackages] },

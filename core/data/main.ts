@@ -2,9 +2,8 @@
  * Entry of the data process: DuckDB, foreign files and the addon's CPU side, away from the host. It answers requests one
  * after the other of the heavy kinds and ends with its host.
  */
-import { createRequire } from 'node:module';
-import { fileURLToPath } from 'node:url';
-import type { Addon, AddonTokenizer } from '../engine/AddonTypes.ts';
+import type { AddonTokenizer } from '../engine/AddonTypes.ts';
+import { loadAddon } from '../engine/loadAddon.ts';
 import { CaravanError } from '../shared/contract/errors.ts';
 import { buildMix } from './buildMix.ts';
 import { importSource } from './importSource.ts';
@@ -25,24 +24,6 @@ type Handler<N extends RequestName> = (
   report: Report,
   cancelled: AbortSignal,
 ) => Promise<RequestResult<N>>;
-
-let addon: Addon | undefined;
-function loadAddon(): Addon {
-  const path =
-    process.env['CARAVAN_ADDON'] ?? fileURLToPath(new URL('../../out/native/caravan.node', import.meta.url));
-  try {
-    return (addon ??= createRequire(import.meta.url)(path) as Addon);
-  } catch (error) {
-    throw new CaravanError(
-      'missing_dependency',
-      `the native addon does not load: ${(error as Error).message}`,
-      {
-        place: { file: path },
-        mend: 'Build it with: npm run build:native',
-      },
-    );
-  }
-}
 
 /** The tokenizer used last stays open: mixes and previews ask for the same one again. */
 let open: { path: string; tokenizer: AddonTokenizer } | undefined;

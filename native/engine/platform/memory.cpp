@@ -1,5 +1,8 @@
 #include "engine/platform/memory.h"
 
+#include <fstream>
+#include <string>
+
 #ifdef _WIN32
 #include <windows.h>
 
@@ -7,6 +10,11 @@
 #else
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <unistd.h>
+#endif
+#ifdef __APPLE__
+#include <mach/mach.h>
+#include <sys/sysctl.h>
 #endif
 
 namespace caravan {
@@ -21,6 +29,13 @@ int64_t peak_resident_bytes() {
   PROCESS_MEMORY_COUNTERS counters{};
   GetProcessMemoryInfo(GetCurrentProcess(), &counters, sizeof counters);
   return static_cast<int64_t>(counters.PeakWorkingSetSize);
+}
+
+SystemMemory system_memory() {
+  MEMORYSTATUSEX status{};
+  status.dwLength = sizeof status;
+  if (!GlobalMemoryStatusEx(&status)) return {};
+  return {static_cast<int64_t>(status.ullTotalPhys), static_cast<int64_t>(status.ullAvailPhys)};
 }
 
 #else
@@ -41,6 +56,36 @@ int64_t peak_resident_bytes() {
   return static_cast<int64_t>(usage.ru_maxrss) * 1024;
 #endif
 }
+
+#ifdef __APPLE__
+
+SystemMemory system_memory() {
+  SystemMemory memory;
+  size_t size = sizeof memory.total_bytes;
+  sysctlbyname("hw.memsize", &memory.total_bytes, &size, nullptr, 0);
+  vm_statistics64_data_t pages{};
+  mach_msg_type_number_t count = HOST_VM_INFO64_COUNT;
+  if (host_statistics64(mach_host_self(), HOST_VM_INFO64, reinterpret_cast<host_info64_t>(&pages), &count) ==
+      KERN_SUCCESS) {
+    memory.free_bytes = (static_cast<int64_t>(pages.free_count) + pages.inactive_count) * sysconf(_SC_PAGESIZE);
+  }
+  return memory;
+}
+
+#else
+
+SystemMemory system_memory() {
+  SystemMemory memory;
+  memory.total_bytes = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
+  std::ifstream file("/proc/meminfo");
+  std::string label;
+  for (int64_t kib = 0; file >> label >> kib; file.ignore(64, '\n')) {
+    if (label == "MemAvailable:") memory.free_bytes = kib * 1024;
+  }
+  return memory;
+}
+
+#endif
 
 #endif
 

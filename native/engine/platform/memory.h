@@ -10,6 +10,12 @@ namespace caravan {
 void* map_pages(size_t bytes);
 void unmap_pages(void* memory, size_t bytes);
 
+struct SystemMemory {
+  int64_t total_bytes = 0;
+  int64_t free_bytes = 0;  // what programs could still take, caches that can be dropped included
+};
+SystemMemory system_memory();
+
 /// Largest resident size of this process so far.
 int64_t peak_resident_bytes();
 

@@ -1,0 +1,47 @@
+// What caravan.node exports: core/engine/AddonTypes.ts names and explains all of it.
+#include <napi.h>
+
+#include "addon/environment.h"
+#include "addon/files.h"
+#include "addon/machine.h"
+#include "addon/tokenizer.h"
+
+namespace caravan::addon {
+
+namespace {
+
+/// Runs before the environment's objects and references go.
+void end_environment(Environment* environment) {
+  while (!environment->running.empty()) {
+    Running* const running = *environment->running.begin();
+    environment->running.erase(running);
+    running->stop_and_join();
+  }
+}
+
+Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  auto* environment = new Environment;
+  env.SetInstanceData(environment);
+  environment->tokenizer_class = Napi::Persistent(TokenizerObject::define(env));
+  env.AddCleanupHook(end_environment, environment);
+
+  const auto add = [&](const char* name, auto* function) { exports.Set(name, Napi::Function::New(env, function, name)); };
+  add("buildInfo", describe_build);
+  add("devices", list_devices);
+  add("openTokenizer", TokenizerObject::open);
+  add("hashFile", hash_file);
+  add("hashModel", hash_model_folder);
+  add("inspectModel", inspect_model);
+  add("inspectSafetensors", inspect_safetensors);
+  add("writeTokenShard", write_shard);
+  add("readTokenShardInfo", read_shard_info);
+  add("readTokenShardRows", read_shard_rows);
+  add("rowOrder", order_rows);
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(caravan, initialize)
+
+}  // namespace caravan::addon

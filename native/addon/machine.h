@@ -1,0 +1,11 @@
+// buildInfo() and devices() of core/engine/AddonTypes.ts.
+#pragma once
+
+#include <napi.h>
+
+namespace caravan::addon {
+
+Napi::Value describe_build(const Napi::CallbackInfo& info);
+Napi::Value list_devices(const Napi::CallbackInfo& info);
+
+}  // namespace caravan::addon

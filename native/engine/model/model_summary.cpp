@@ -1,0 +1,63 @@
+#include "engine/model/model_summary.h"
+
+#include <set>
+#include <sstream>
+
+#include "engine/io/safetensors.h"
+#include "engine/model/base_model.h"
+#include "engine/platform/error.h"
+
+namespace caravan {
+
+ParameterCounts count_parameters(const ModelConfig& config) {
+  ParameterCounts counts;
+  counts.embedding = config.vocab_size * config.hidden_size;
+  counts.head = config.tied_embeddings ? 0 : counts.embedding;
+  for (const Proj proj : all_projections) {
+    const int64_t rows = projection_rows(config, proj);
+    const int64_t count = rows * projection_cols(config, proj) + (projection_has_bias(config, proj) ? rows : 0);
+    const bool mlp = proj == Proj::gate || proj == Proj::up || proj == Proj::down;
+    (mlp ? counts.mlp : counts.attention) += count * config.num_layers;
+  }
+  counts.total = config.parameter_count();
+  counts.norms = counts.total - counts.embedding - counts.head - counts.attention - counts.mlp;
+  return counts;
+}
+
+ModelSummary summarize_model(const std::string& dir) {
+  ModelSummary summary;
+  summary.config = read_model_config(dir);
+  summary.parameters = count_parameters(summary.config);
+  const ModelTensors tensors = ModelTensors::open(dir);
+  summary.file_bytes = tensors.file_bytes();
+  std::set<std::string> types;
+  for (const auto& [name, entry] : tensors.entries()) types.insert(stored_type_name(entry.tensor->type));
+  summary.stored_types.assign(types.begin(), types.end());
+  const auto require = [&](const std::string& name) {
+    if (tensors.find(name).tensor == nullptr) {
+      throw EngineError("bad_file", dir + ": the weights lack " + name + ", which config.json asks for");
+    }
+  };
+  require("model.embed_tokens.weight");
+  for (const Proj proj : all_projections) {
+    for (int64_t layer = 0; layer < summary.config.num_layers; ++layer) {
+      require("model.layers." + std::to_string(layer) + "." + projection_name(proj) + ".weight");
+    }
+  }
+  return summary;
+}
+
+std::string describe_rope_scaling(const RopeScaling& scaling) {
+  std::ostringstream text;
+  switch (scaling.kind) {
+    case RopeKind::plain: return {};
+    case RopeKind::linear: text << "linear"; break;
+    case RopeKind::dynamic: text << "dynamic"; break;
+    case RopeKind::llama3: text << "llama3"; break;
+    case RopeKind::yarn: text << "yarn"; break;
+  }
+  text << " x" << scaling.factor;
+  return text.str();
+}
+
+}  // namespace caravan
