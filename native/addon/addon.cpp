@@ -25,7 +25,9 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   environment->tokenizer_class = Napi::Persistent(TokenizerObject::define(env));
   env.AddCleanupHook(end_environment, environment);
 
-  const auto add = [&](const char* name, auto* function) { exports.Set(name, Napi::Function::New(env, function, name)); };
+  const auto add = [&](const char* name, auto* function) {
+    exports.Set(name, Napi::Function::New(env, function, name));
+  };
   add("buildInfo", describe_build);
   add("devices", list_devices);
   add("openTokenizer", TokenizerObject::open);

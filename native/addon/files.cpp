@@ -32,7 +32,8 @@ Napi::Value to_js(Napi::Env env, const Header& header) {
                const Napi::Object item = Napi::Object::New(e);
                item.Set("name", tensor.name);
                item.Set("dtype", stored_type_name(tensor.type));
-               item.Set("shape", array_of(e, tensor.shape, [](Napi::Env f, int64_t extent) { return number(f, extent); }));
+               item.Set("shape",
+                        array_of(e, tensor.shape, [](Napi::Env f, int64_t extent) { return number(f, extent); }));
                return item;
              }));
   result.Set("metadata", text_map(env, header.metadata));

@@ -18,7 +18,8 @@ Napi::Value describe_build(const Napi::CallbackInfo& info) {
     result.Set("compiler", build.compiler);
     result.Set("cuda", build.cuda);
     const Napi::Object simd = Napi::Object::New(env);
-    simd.Set("built", array_of(env, build.simd_built, [](Napi::Env e, const std::string& name) { return text(e, name); }));
+    simd.Set("built",
+             array_of(env, build.simd_built, [](Napi::Env e, const std::string& name) { return text(e, name); }));
     simd.Set("used", build.simd_used);
     result.Set("simd", simd);
     return result;

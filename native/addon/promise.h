@@ -18,7 +18,7 @@ namespace caravan::addon {
 template <typename Result>
 class PromiseWorker : public Napi::AsyncWorker {
  public:
-  using Work = std::function<Result()>;                                // on another thread: no JavaScript value there
+  using Work = std::function<Result()>;                                  // on another thread: no JavaScript value there
   using Convert = std::function<Napi::Value(Napi::Env, const Result&)>;  // on the JavaScript thread
 
   static Napi::Promise run(Napi::Env env, Work work, Convert convert) {

@@ -155,8 +155,8 @@ Napi::Value write_shard(const Napi::CallbackInfo& info) {
     return PromiseWorker<bool>::run(
         info.Env(),
         [path, shard = to_shard(info[1])] {
-          write_token_shard(
-              path, {shard.ids, shard.offsets, shard.targets, shard.source, shard.sources, shard.metadata});
+          write_token_shard(path,
+                            {shard.ids, shard.offsets, shard.targets, shard.source, shard.sources, shard.metadata});
           return true;
         },
         [](Napi::Env env, bool) { return env.Undefined(); });
@@ -166,8 +166,7 @@ Napi::Value write_shard(const Napi::CallbackInfo& info) {
 Napi::Value read_shard_info(const Napi::CallbackInfo& info) {
   return promised(info.Env(), [&]() -> Napi::Value {
     return PromiseWorker<ShardInfo>::run(
-        info.Env(),
-        [path = to_text(info[0], "readTokenShardInfo: path")] { return summarize(TokenShard::open(path)); },
+        info.Env(), [path = to_text(info[0], "readTokenShardInfo: path")] { return summarize(TokenShard::open(path)); },
         info_to_js);
   });
 }
