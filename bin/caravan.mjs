@@ -3,8 +3,9 @@
 // would not load. So this file keeps to what any Node since 12.20 understands, and where the running Node is older it
 // starts the Node 24 that npm installed beside the other packages, or says in one sentence what to do.
 import { spawn } from 'child_process';
-import { dirname } from 'path';
-import { fileURLToPath } from 'url';
+import { existsSync } from 'fs';
+import { dirname, join } from 'path';
+import { fileURLToPath, pathToFileURL } from 'url';
 import { pinnedNode } from './pinnedNode.mjs';
 
 const REQUIRED_MAJOR = 24;
@@ -34,10 +35,21 @@ function reexecute(node) {
   });
 }
 
+/** In a checkout the page is built when `serve` wants it; where that fails, the host says what is missing. */
+function buildStalePage(args) {
+  const build = join(dirname(dirname(fileURLToPath(import.meta.url))), 'build/renderer.mjs');
+  if (args[0] !== 'serve' || args.includes('--help') || args.includes('-h') || !existsSync(build))
+    return Promise.resolve();
+  return import(pathToFileURL(build).href)
+    .then(({ buildRenderer }) => buildRenderer())
+    .catch((error) => process.stderr.write('caravan: the page was not built: ' + error.message + '\n'));
+}
+
 const runningMajor = Number.parseInt(process.versions.node, 10);
 if (runningMajor >= REQUIRED_MAJOR) {
   // Not `await`: Node 12 could not even parse this file then.
-  import('../core/cli/main.ts')
+  buildStalePage(process.argv.slice(2))
+    .then(() => import('../core/cli/main.ts'))
     .then(({ main }) => main(process.argv.slice(2)))
     .then((exitCode) => {
       process.exitCode = exitCode;

@@ -1,7 +1,7 @@
 // Builds the page into out/renderer, unless it is newer than all it is made of. `--force` builds in any case.
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { formatSeconds, out, projectFiles, root, runCommand } from './tools.mjs';
+import { formatSeconds, out, root, runCommand } from './tools.mjs';
 
 /** @returns {Promise<number>} the exit code of Vite, 0 where nothing was to do */
 export async function buildRenderer({ force = false } = {}) {
@@ -17,9 +17,14 @@ export async function buildRenderer({ force = false } = {}) {
   return code;
 }
 
+/** By a walk, not by Git: `caravan serve` works in a bare copy too. */
 function newestSource() {
-  const sources = projectFiles('renderer', 'core/shared', 'build/vite.config.ts', 'package-lock.json');
-  return Math.max(0, ...sources.map((file) => statSync(join(root, file)).mtimeMs));
+  const files = ['build/vite.config.ts', 'package-lock.json'];
+  for (const folder of ['renderer', 'core/shared'])
+    for (const entry of readdirSync(join(root, folder), { withFileTypes: true, recursive: true }))
+      if (entry.isFile()) files.push(join(entry.parentPath.slice(root.length), entry.name));
+  const times = files.map((file) => join(root, file)).filter((path) => existsSync(path));
+  return Math.max(0, ...times.map((path) => statSync(path).mtimeMs));
 }
 
 if (import.meta.main) process.exitCode = await buildRenderer({ force: process.argv.includes('--force') });

@@ -6,10 +6,11 @@ import type { Verb } from '../Verb.ts';
 
 export const verb: Verb = {
   summary: 'Open the workbench in a browser, here or through an SSH tunnel.',
-  usage: 'serve [--host ADDRESS] [--port N] [--allowed-host NAME] [--no-open]',
+  usage: 'serve [--host ADDRESS] [--port N] [--allowed-host NAME] [--new-token] [--no-open]',
   help: `--host ADDRESS       127.0.0.1 by default; anything else lets the network in and says so
 --port N             a fixed default, or the next free one
 --allowed-host NAME  a further name that browsers may reach it by (behind a reverse proxy)
+--new-token          end every session, and replace the token that programs use
 --no-open            print the address only
 
 The printed address works once: it trades its token for a cookie. On a server, keep the default and use
@@ -18,6 +19,7 @@ ssh -L PORT:127.0.0.1:PORT. Ctrl-C ends the page's server; runs go on.`,
     host: { type: 'string' },
     port: { type: 'string' },
     'allowed-host': { type: 'string', multiple: true },
+    'new-token': { type: 'boolean' },
     'no-open': { type: 'boolean' },
   },
   async run({ options, output, connect, interrupted }) {
@@ -30,6 +32,7 @@ ssh -L PORT:127.0.0.1:PORT. Ctrl-C ends the page's server; runs go on.`,
       ...(host !== undefined && { host }),
       ...(port !== undefined && { port }),
       allowedHosts: list(options, 'allowed-host'),
+      newToken: flag(options, 'new-token'),
     });
     if (serve.warning) output.remark(serve.warning);
     output.document({ url: serve.url, port: serve.port });
