@@ -1,12 +1,13 @@
 import { resolve } from 'node:path';
 import * as z from 'zod';
+import { chunksOf } from '../chunks.ts';
 import { readJsonl } from '../jsonlFile.ts';
 import { choice, required } from '../options.ts';
 import { resolveReference } from '../references.ts';
 import type { Verb } from '../Verb.ts';
 
-/** Rows per call: bounds one message and lets results stream. */
-const chunk = 64;
+/** Few, so that results stream. */
+const rowsPerCall = 64;
 
 export const verb: Verb = {
   summary: 'Log-probabilities of continuations given their contexts.',
@@ -21,10 +22,12 @@ together with the tokenizer's own BOS default; the continuation's ids are what f
     const row = z.object({ context: z.string(), continuation: z.string() });
     const rows = await readJsonl(resolve(cwd, required(options, 'jsonl')), row);
     const client = await connect();
-    for (let first = 0; first < rows.length && !interrupted.aborted; first += chunk) {
+    let done = 0;
+    for (const chunk of chunksOf(rows, rowsPerCall, (r) => r.context.length + r.continuation.length)) {
+      if (interrupted.aborted) break;
       const results = await client.call('score', {
         model,
-        rows: rows.slice(first, first + chunk),
+        rows: chunk,
         ...(baseDtype && { baseDtype }),
       });
       for (const result of results) {
@@ -36,8 +39,9 @@ together with the tokenizer's own BOS default; the continuation's ids are what f
         });
         output.line(`${result.logprob.toFixed(4)}${result.greedy ? '  greedy' : ''}`);
       }
+      done += chunk.length;
       output.progress('score', {
-        done: Math.min(first + chunk, rows.length),
+        done,
         total: rows.length,
         unit: 'rows',
         rate: null,

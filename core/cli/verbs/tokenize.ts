@@ -1,12 +1,12 @@
 import { resolve } from 'node:path';
 import * as z from 'zod';
+import { chunksOf } from '../chunks.ts';
 import { readJsonl } from '../jsonlFile.ts';
 import { required } from '../options.ts';
 import { resolveReference } from '../references.ts';
 import type { Verb } from '../Verb.ts';
 
-/** Texts per call: bounds one message, not the file. */
-const chunk = 1000;
+const textsPerCall = 1000;
 
 export const verb: Verb = {
   summary: 'Token ids of texts: the text alone, no BOS, EOS or template.',
@@ -18,9 +18,9 @@ export const verb: Verb = {
     const model = resolveReference(cwd, required(options, 'model'));
     const rows = await readJsonl(resolve(cwd, required(options, 'jsonl')), z.object({ text: z.string() }));
     const client = await connect();
-    for (let first = 0; first < rows.length; first += chunk) {
-      const texts = rows.slice(first, first + chunk).map((row) => row.text);
-      const { ids } = await client.call('tokenize', { model, texts });
+    const texts = rows.map((row) => row.text);
+    for (const chunk of chunksOf(texts, textsPerCall, (text) => text.length)) {
+      const { ids } = await client.call('tokenize', { model, texts: chunk });
       for (const line of ids) {
         output.document({ ids: line });
         output.line(line.join(' '));
