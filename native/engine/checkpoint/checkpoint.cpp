@@ -24,7 +24,7 @@ std::optional<int64_t> step_of_name(const std::string& name) {
   int64_t step = 0;
   const char* last = name.data() + name.size();
   const auto [end, error] = std::from_chars(name.data() + 5, last, step);
-  if (error != std::errc() || end != last || name != checkpoint_name(step)) return std::nullopt;
+  if (error != std::errc() || end != last || step < 0 || name != checkpoint_name(step)) return std::nullopt;
   return step;
 }
 

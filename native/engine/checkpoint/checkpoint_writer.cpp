@@ -48,7 +48,7 @@ void make_folder(const fs::path& path) {
 
 /// A half-deleted folder must not be taken for a checkpoint, so it loses its name first.
 void remove_folder(const fs::path& path) {
-  const fs::path hidden = path.parent_path() / ("." + path.filename().string() + ".deleted");
+  const fs::path hidden = path.parent_path() / std::string(".").append(path.filename().string()).append(".deleted");
   std::error_code ignored;
   fs::remove_all(hidden, ignored);
   fs::rename(path, hidden, ignored);

@@ -98,7 +98,8 @@ TrainingPlan plan_training(const TrainOptions& options) {
                  {"optimizer", optimizer},
                  {"activations", static_cast<int64_t>(memory.activations)},
                  {"workspace", static_cast<int64_t>(memory.workspace)},
-                 {"logits", static_cast<int64_t>(memory.logits)}};
+                 {"logits", static_cast<int64_t>(memory.logits)},
+                 {"snapshot", values + optimizer}};
   for (const MemoryItem& item : plan.memory) plan.total_memory_bytes += item.bytes;
   plan.checkpoint_bytes = values + optimizer;
 

@@ -26,7 +26,8 @@ struct TrainingPlan {
   int64_t router_parameters = 0;
   int64_t trainable_parameters = 0;
   int64_t total_parameters = 0;
-  std::vector<MemoryItem> memory;  // base, trainable, gradients, optimizer, activations, workspace, logits
+  std::vector<MemoryItem> memory;  // base, trainable, gradients, optimizer, activations, workspace, logits, and
+                                   // snapshot: the copy from which a checkpoint is written while training goes on
   int64_t total_memory_bytes = 0;
   int64_t checkpoint_bytes = 0;
   int64_t rows = 0;
