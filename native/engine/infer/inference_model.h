@@ -1,9 +1,9 @@
 // A model opened for chat and scoring: the stored base, and what a checkpoint adds, unmerged.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
@@ -51,15 +51,14 @@ class InferenceModel {
                                               const std::function<void(int64_t, int64_t)>& progress = {});
   /// Over a model in memory.
   InferenceModel(std::shared_ptr<const Model> model, DType compute_dtype, int threads);
-  ~InferenceModel();
   InferenceModel(const InferenceModel&) = delete;
   InferenceModel& operator=(const InferenceModel&) = delete;
 
-  const ModelConfig& config() const;
-  int64_t num_experts() const;  // 0 without experts
-  int64_t top_k() const;        // 0 without experts
+  const ModelConfig& config() const { return model_->config(); }
+  int64_t num_experts() const { return model_->method().has_experts() ? model_->method().num_experts : 0; }
+  int64_t top_k() const { return model_->method().has_experts() ? model_->method().top_k : 0; }
   /// Positions of the longest conversation, prompt and answer together.
-  int64_t context_length() const;
+  int64_t context_length() const { return context_length_; }
   /// Bytes held now: weights, and the caches and working memory of the calls under way.
   size_t memory_bytes() const;
 
@@ -81,8 +80,22 @@ class InferenceModel {
   std::vector<float> logits(std::span<const int32_t> row);
 
  private:
-  class Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<const Model> model_for(int64_t positions) const;
+  int64_t positions_for(int64_t length) const;
+  void check_ids(std::span<const int32_t> ids, const std::string& name) const;
+  void check_row(std::span<const int32_t> row, size_t index) const;
+  void check_generate_options(const GenerateOptions& options) const;
+  struct PackedRows;
+  void run_packed(std::span<const std::vector<int32_t>> rows,
+                  const std::function<void(const PackedRows&, const Layer&, const int32_t*)>& on_layer,
+                  const std::function<void(PackedRows&)>& after);
+
+  std::shared_ptr<const Model> model_;
+  DType compute_dtype_;
+  std::shared_ptr<ThreadPool> pool_;
+  Exec exec_;
+  int64_t context_length_ = 0;
+  std::atomic<size_t> held_{0};  // bytes of the calls under way
 };
 
 }  // namespace caravan

@@ -1,0 +1,99 @@
+#include "engine/infer/conversation.h"
+
+#include <algorithm>
+
+#include "engine/model/head.h"
+#include "engine/platform/error.h"
+#include "kernels/attention.h"
+
+namespace caravan {
+
+namespace {
+
+// Rows of a chunk: enough for the packed products to run at full speed, few enough to be cancelled within a second.
+constexpr int64_t chunk_rows = 512;
+
+}  // namespace
+
+Conversation::Conversation(const Exec& exec, std::shared_ptr<const Model> model, DType activation, int64_t limit)
+    : exec_(exec),
+      model_(std::move(model)),
+      activation_(activation),
+      limit_(limit),
+      cache_(exec.device, model_->config(), activation, limit),
+      activations_(exec.device, 0),
+      scratch_(exec.device, 0),
+      logits_(DeviceBuffer::of(exec.device, DType::f32, model_->config().vocab_size)) {
+  const MethodOptions& method = model_->method();
+  if (!method.has_experts()) return;
+  experts_.resize(static_cast<size_t>(model_->config().num_layers * method.top_k));
+  expert_weights_.resize(experts_.size());
+}
+
+bool Conversation::read(std::span<const int32_t> ids, const std::atomic<bool>* cancelled) {
+  const int64_t n = static_cast<int64_t>(ids.size());
+  if (n == 0 || length_ + n > limit_) {
+    throw EngineError("internal", "a conversation of " + std::to_string(length_) + " tokens was to read " +
+                                      std::to_string(n) + " more, with room for " + std::to_string(limit_));
+  }
+  cache_.reserve(length_ + n, length_);
+  const int64_t chunks = (n + chunk_rows - 1) / chunk_rows;
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    if (cancelled != nullptr && cancelled->load()) return false;
+    // Cut evenly: a short last chunk would run through the products for a few rows.
+    const int64_t first = chunk * n / chunks, last = (chunk + 1) * n / chunks;
+    read_chunk(ids.subspan(static_cast<size_t>(first), static_cast<size_t>(last - first)), last == n);
+  }
+  return true;
+}
+
+void Conversation::read_chunk(std::span<const int32_t> ids, bool last) {
+  const ModelConfig& config = model_->config();
+  const int64_t n = static_cast<int64_t>(ids.size()), c = config.hidden_size;
+  positions_.resize(static_cast<size_t>(n));
+  for (int64_t i = 0; i < n; ++i) positions_[static_cast<size_t>(i)] = static_cast<int32_t>(length_ + i);
+  Tokens tokens;
+  tokens.n = tokens.valid_tokens = n;
+  tokens.ids = ids.data();
+  tokens.position = positions_.data();
+
+  Pass pass;
+  pass.exec = exec_;
+  pass.model = model_.get();
+  pass.scratch = &scratch_;
+  pass.activation = activation_;
+
+  activations_.release({});
+  LayerActivations acts = take_layer_activations(activations_, config, model_->method(), activation_, n, n);
+  acts.input = activations_.take(activation_, n * c);
+  Ptr output = activations_.take(activation_, n * c);
+  embed_forward(pass, tokens, acts.input);
+  for (const Layer& layer : model_->layers()) {
+    // New keys and values are written where they stay.
+    acts.k = cache_.keys(layer.index).at(length_ * cache_.row_size());
+    acts.v = cache_.values(layer.index).at(length_ * cache_.row_size());
+    attention_inputs_forward(pass, layer, tokens, acts);
+    attention_decode(exec_, acts.attended, acts.q, cache_.keys(layer.index), cache_.values(layer.index), length_, n,
+                     layer.attention);
+    attention_output_forward(pass, layer, tokens, acts);
+    mlp_forward(pass, layer, tokens, acts, output);
+    std::swap(acts.input, output);
+    if (last && !experts_.empty()) keep_experts(layer, acts.experts, n);
+  }
+  length_ += n;
+  if (!last) return;
+  const int32_t row = static_cast<int32_t>(n - 1);
+  logits_forward(pass, acts.input, &row, 1, logits());
+}
+
+void Conversation::keep_experts(const Layer& layer, const ExpertActivations& experts, int64_t n) {
+  const int64_t k = model_->method().top_k;
+  std::copy_n(experts.chosen + (n - 1) * k, k, experts_.begin() + layer.index * k);
+  std::copy_n(experts.weights + (n - 1) * k, k, expert_weights_.begin() + layer.index * k);
+}
+
+size_t Conversation::memory_bytes() const {
+  return cache_.bytes() + activations_.capacity() + scratch_.capacity() + logits_.bytes();
+}
+
+}  // namespace caravan

@@ -1,0 +1,50 @@
+// One conversation as the model sees it: what has been read so far, in a cache, and the logits of what may follow.
+#pragma once
+
+#include <atomic>
+#include <span>
+#include <vector>
+
+#include "engine/infer/kv_cache.h"
+#include "engine/model/layer.h"
+
+namespace caravan {
+
+/// Long inputs run in chunks through the packed products; a single token through those that read each weight once, and
+/// through the chosen experts alone. Memory is cut once for a chunk; a token allocates none but a block of cache.
+class Conversation {
+ public:
+  Conversation(const Exec& exec, std::shared_ptr<const Model> model, DType activation, int64_t limit);
+
+  /// Reads `ids` (at least one) after all that was read before; false where `cancelled` (may be null) was set before
+  /// the last chunk: the conversation is then good for nothing more.
+  bool read(std::span<const int32_t> ids, const std::atomic<bool>* cancelled = nullptr);
+
+  int64_t length() const { return length_; }
+  int64_t limit() const { return limit_; }
+  /// (V) f32 after the last id read; valid until the next.
+  float* logits() const { return logits_.as<float>(); }
+  /// (layers, top-k) of the last id read; empty without experts.
+  const std::vector<int32_t>& experts() const { return experts_; }
+  const std::vector<float>& expert_weights() const { return expert_weights_; }
+  size_t memory_bytes() const;
+
+ private:
+  void read_chunk(std::span<const int32_t> ids, bool last);
+  void keep_experts(const Layer& layer, const ExpertActivations& experts, int64_t n);
+
+  Exec exec_;
+  std::shared_ptr<const Model> model_;
+  DType activation_;
+  int64_t limit_;
+  int64_t length_ = 0;
+  KvCache cache_;
+  Arena activations_;
+  Arena scratch_;
+  DeviceBuffer logits_;
+  std::vector<int32_t> positions_;
+  std::vector<int32_t> experts_;
+  std::vector<float> expert_weights_;
+};
+
+}  // namespace caravan

@@ -1,0 +1,81 @@
+#include "engine/infer/inference_model.h"
+
+#include <algorithm>
+
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/platform/error.h"
+
+namespace caravan {
+
+InferenceModel::InferenceModel(std::shared_ptr<const Model> model, DType compute_dtype, int threads)
+    : model_(std::move(model)), compute_dtype_(compute_dtype), pool_(make_thread_pool(threads)) {
+  exec_.device = model_->device();
+  exec_.pool = pool_.get();
+  const int64_t table = model_->rope().positions;
+  context_length_ = config().rope.kind == RopeKind::dynamic ? std::max(table, config().max_sequence()) : table;
+}
+
+std::shared_ptr<InferenceModel> InferenceModel::open(const OpenModelOptions& options,
+                                                     const std::function<void(int64_t, int64_t)>& progress) {
+  if (options.threads < 0) throw EngineError("bad_option", "threads must be 0 (one per core) or above");
+  const std::shared_ptr<ThreadPool> pool = make_thread_pool(options.threads);
+  Exec exec;
+  exec.pool = pool.get();
+  const ModelConfig config = read_model_config(options.model_dir);
+  std::shared_ptr<TrainableSet> set;
+  if (!options.checkpoint_dir.empty()) set = load_checkpoint_weights(exec.device, options.checkpoint_dir, config);
+  std::shared_ptr<const BaseModel> base;
+  if (!set || !set->method().trains_everything()) {
+    base = load_base_model(exec, options.model_dir, {options.base_dtype, options.double_quant, DType::bf16}, progress);
+  }
+  // Dynamic scaling stretches the frequencies of long conversations alone: see model_for.
+  const int64_t positions = config.rope.kind == RopeKind::dynamic ? config.max_positions : config.max_sequence();
+  const auto model = std::make_shared<const Model>(exec.device, config, base, set, positions);
+  return std::make_shared<InferenceModel>(model, options.compute_dtype, options.threads);
+}
+
+size_t InferenceModel::memory_bytes() const {
+  size_t total = held_ + model_->rope().storage.bytes();
+  if (model_->base() != nullptr) total += model_->base()->bytes();
+  if (model_->set() != nullptr) total += model_->set()->value_bytes();
+  return total;
+}
+
+/// How many positions the frequencies are made for in a conversation of `length`. With dynamic scaling they depend on
+/// that: up to the trained context they are the plain ones, beyond it they change when a conversation doubles.
+int64_t InferenceModel::positions_for(int64_t length) const {
+  int64_t positions = model_->rope().positions;
+  while (positions < length) positions *= 2;
+  return std::min(positions, context_length_);
+}
+
+/// The same weights with frequencies for `positions`.
+std::shared_ptr<const Model> InferenceModel::model_for(int64_t positions) const {
+  if (positions <= model_->rope().positions) return model_;
+  const std::shared_ptr<const BaseModel> base(model_, model_->base());
+  const std::shared_ptr<TrainableSet> set(model_, model_->set());
+  return std::make_shared<const Model>(exec_.device, config(), model_->base() != nullptr ? base : nullptr,
+                                       model_->set() != nullptr ? set : nullptr, positions);
+}
+
+void InferenceModel::check_ids(std::span<const int32_t> ids, const std::string& name) const {
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] >= 0 && ids[i] < config().vocab_size) continue;
+    throw EngineError("bad_option", name + "[" + std::to_string(i) + "] is " + std::to_string(ids[i]) +
+                                        ", but the model knows the ids from 0 to " +
+                                        std::to_string(config().vocab_size - 1) + ": is it of another tokenizer?");
+  }
+}
+
+void InferenceModel::check_row(std::span<const int32_t> row, size_t index) const {
+  const std::string name = "rows[" + std::to_string(index) + "]";
+  if (row.empty()) throw EngineError("bad_option", name + " is empty; it needs at least one token");
+  if (static_cast<int64_t>(row.size()) > context_length_) {
+    throw EngineError("bad_option", name + " has " + std::to_string(row.size()) +
+                                        " tokens, but the model's context is " + std::to_string(context_length_) +
+                                        "; shorten it");
+  }
+  check_ids(row, name);
+}
+
+}  // namespace caravan

@@ -1,0 +1,43 @@
+// A forward pass over whole rows laid end to end, without a cache: scoring, routing, and logits of every position.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "engine/model/layer.h"
+
+namespace caravan {
+
+class PackedPass {
+ public:
+  PackedPass(const Exec& exec, std::shared_ptr<const Model> model, DType activation);
+
+  /// Called after each layer with its experts' choices, (tokens, top-k); null without experts.
+  using LayerListener = std::function<void(const Layer& layer, const int32_t* chosen)>;
+
+  /// Runs every layer over `rows`, each a sequence of its own, at least one token in all. What a row gets does not
+  /// depend on the rows beside it.
+  void run(std::span<const std::span<const int32_t>> rows, const LayerListener& on_layer = {});
+
+  /// Calls read(i, logits (V)) for each of `tokens` (numbers of tokens of the last run, end to end), from several
+  /// threads.
+  void read_logits(std::span<const int32_t> tokens, const std::function<void(size_t, const float*)>& read);
+
+  size_t memory_bytes() const;
+
+ private:
+  Pass pass();
+
+  Exec exec_;
+  std::shared_ptr<const Model> model_;
+  DType activation_;
+  Arena activations_;
+  Arena scratch_;
+  std::vector<int32_t> ids_;
+  std::vector<int32_t> positions_;
+  std::vector<int32_t> cu_seqlens_;
+  Ptr stream_;  // (N, C) the last layer's output
+};
+
+}  // namespace caravan
