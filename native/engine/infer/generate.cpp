@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "engine/infer/answer_text.h"
-#include "engine/infer/conversation.h"
+#include "engine/infer/cached_decoder.h"
 #include "engine/infer/held_memory.h"
 #include "engine/infer/inference_model.h"
 #include "engine/infer/sampler.h"
@@ -43,12 +43,12 @@ GenerateResult InferenceModel::generate(const GenerateOptions& options, const To
   Sampler sampler(options.sampling, config().vocab_size, options.prompt_ids);
   AnswerText text(options.tokenizer, options.stop_strings);
   HeldMemory held(held_);
-  std::optional<Conversation> conversation;
-  // Reads `ids` from the start, with the frequencies for one token more than there are.
+  std::optional<CachedDecoder> decoder;
+  // Reads `ids` from the start, with the frequencies for as many tokens.
   const auto start = [&](std::span<const int32_t> ids) {
-    const int64_t positions = positions_for(static_cast<int64_t>(ids.size()) + 1);
-    conversation.emplace(exec_, model_for(positions), compute_dtype_, positions);
-    return conversation->read(ids, options.cancelled);
+    const int64_t positions = positions_for(static_cast<int64_t>(ids.size()));
+    decoder.emplace(exec_, model_for(positions), compute_dtype_, positions);
+    return decoder->read(ids, options.cancelled);
   };
 
   GenerateResult result;
@@ -60,13 +60,13 @@ GenerateResult InferenceModel::generate(const GenerateOptions& options, const To
   const Clock::time_point answering = Clock::now();
   GeneratedToken token;
   while (!reason) {
-    held.set(conversation->memory_bytes());
-    const Sampler::Choice choice = sampler.next(conversation->logits());
+    held.set(decoder->memory_bytes());
+    const Sampler::Choice choice = sampler.next(decoder->logits());
     token.id = choice.id;
     token.logprob = choice.logprob;
     if (options.report_experts) {
-      token.experts = conversation->experts();
-      token.expert_weights = conversation->expert_weights();
+      token.experts = decoder->experts();
+      token.expert_weights = decoder->expert_weights();
     }
     result.ids.push_back(choice.id);
     const int64_t answered = static_cast<int64_t>(result.ids.size());
@@ -89,8 +89,8 @@ GenerateResult InferenceModel::generate(const GenerateOptions& options, const To
 
     if (is_set(options.cancelled)) {
       reason = StopReason::cancelled;
-    } else if (conversation->length() < conversation->limit()) {
-      conversation->read({&result.ids.back(), 1});
+    } else if (decoder->length() < decoder->limit()) {
+      decoder->read({&result.ids.back(), 1});
     } else {
       std::vector<int32_t> all = options.prompt_ids;
       all.insert(all.end(), result.ids.begin(), result.ids.end());

@@ -1,4 +1,4 @@
-#include "engine/infer/conversation.h"
+#include "engine/infer/cached_decoder.h"
 
 #include <algorithm>
 
@@ -15,7 +15,7 @@ constexpr int64_t chunk_rows = 512;
 
 }  // namespace
 
-Conversation::Conversation(const Exec& exec, std::shared_ptr<const Model> model, DType activation, int64_t limit)
+CachedDecoder::CachedDecoder(const Exec& exec, std::shared_ptr<const Model> model, DType activation, int64_t limit)
     : exec_(exec),
       model_(std::move(model)),
       activation_(activation),
@@ -30,7 +30,7 @@ Conversation::Conversation(const Exec& exec, std::shared_ptr<const Model> model,
   expert_weights_.resize(experts_.size());
 }
 
-bool Conversation::read(std::span<const int32_t> ids, const std::atomic<bool>* cancelled) {
+bool CachedDecoder::read(std::span<const int32_t> ids, const std::atomic<bool>* cancelled) {
   const int64_t n = static_cast<int64_t>(ids.size());
   if (n == 0 || length_ + n > limit_) {
     throw EngineError("internal", "a conversation of " + std::to_string(length_) + " tokens was to read " +
@@ -47,7 +47,7 @@ bool Conversation::read(std::span<const int32_t> ids, const std::atomic<bool>* c
   return true;
 }
 
-void Conversation::read_chunk(std::span<const int32_t> ids, bool last) {
+void CachedDecoder::read_chunk(std::span<const int32_t> ids, bool last) {
   const ModelConfig& config = model_->config();
   const int64_t n = static_cast<int64_t>(ids.size()), c = config.hidden_size;
   positions_.resize(static_cast<size_t>(n));
@@ -86,13 +86,13 @@ void Conversation::read_chunk(std::span<const int32_t> ids, bool last) {
   logits_forward(pass, acts.input, &row, 1, logits());
 }
 
-void Conversation::keep_experts(const Layer& layer, const ExpertActivations& experts, int64_t n) {
+void CachedDecoder::keep_experts(const Layer& layer, const ExpertActivations& experts, int64_t n) {
   const int64_t k = model_->method().top_k;
   std::copy_n(experts.chosen + (n - 1) * k, k, experts_.begin() + layer.index * k);
   std::copy_n(experts.weights + (n - 1) * k, k, expert_weights_.begin() + layer.index * k);
 }
 
-size_t Conversation::memory_bytes() const {
+size_t CachedDecoder::memory_bytes() const {
   return cache_.bytes() + activations_.capacity() + scratch_.capacity() + logits_.bytes();
 }
 

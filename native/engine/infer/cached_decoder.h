@@ -12,9 +12,9 @@ namespace caravan {
 
 /// Long inputs run in chunks through the packed products; a single token through those that read each weight once, and
 /// through the chosen experts alone. Memory is cut once for a chunk; a token allocates none but a block of cache.
-class Conversation {
+class CachedDecoder {
  public:
-  Conversation(const Exec& exec, std::shared_ptr<const Model> model, DType activation, int64_t limit);
+  CachedDecoder(const Exec& exec, std::shared_ptr<const Model> model, DType activation, int64_t limit);
 
   /// Reads `ids` (at least one) after all that was read before; false where `cancelled` (may be null) was set before
   /// the last chunk: the conversation is then good for nothing more.
