@@ -5,6 +5,8 @@
 #include "addon/files.h"
 #include "addon/machine.h"
 #include "addon/tokenizer.h"
+#include "addon/trainer.h"
+#include "addon/training_plan.h"
 
 namespace caravan::addon {
 
@@ -23,6 +25,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   auto* environment = new Environment;
   env.SetInstanceData(environment);
   environment->tokenizer_class = Napi::Persistent(TokenizerObject::define(env));
+  environment->trainer_class = Napi::Persistent(TrainerObject::define(env));
   env.AddCleanupHook(end_environment, environment);
 
   const auto add = [&](const char* name, auto* function) {
@@ -39,6 +42,10 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add("readTokenShardInfo", read_shard_info);
   add("readTokenShardRows", read_shard_rows);
   add("rowOrder", order_rows);
+  add("createTrainer", TrainerObject::create);
+  add("planTraining", plan_run);
+  add("probeTraining", probe_run);
+  add("listCheckpoints", list_run_checkpoints);
   return exports;
 }
 

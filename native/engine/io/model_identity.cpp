@@ -14,9 +14,11 @@ constexpr size_t chunk_bytes = size_t{16} << 20;
 
 /// Ends in a newline, which no part but the name may hold; the name is closed by its length.
 std::string tensor_heading(const TensorInfo& tensor) {
-  std::string heading = std::to_string(tensor.name.size()) + ":" + tensor.name + " " + stored_type_name(tensor.type);
-  for (const int64_t extent : tensor.shape) heading += " " + std::to_string(extent);
-  return heading + "\n";
+  std::string heading = std::to_string(tensor.name.size());
+  heading.append(1, ':').append(tensor.name).append(1, ' ').append(stored_type_name(tensor.type));
+  for (const int64_t extent : tensor.shape) heading.append(1, ' ').append(std::to_string(extent));
+  heading += '\n';
+  return heading;
 }
 
 }  // namespace
