@@ -1,0 +1,51 @@
+import { createRouter, createWebHashHistory, type Router } from 'vue-router';
+
+declare module 'vue-router' {
+  interface RouteMeta {
+    section: 'home' | 'runs' | 'chat' | 'jobs';
+    title: string;
+  }
+}
+
+/** Addresses live in the fragment, so that the page works under any path and under the app's own protocol. */
+export function createRoutes(): Router {
+  return createRouter({
+    history: createWebHashHistory(),
+    routes: [
+      {
+        path: '/',
+        component: () => import('../features/home/HomeScreen.vue'),
+        meta: { section: 'home', title: 'Home' },
+      },
+      {
+        path: '/runs',
+        component: () => import('../features/runs/RunsScreen.vue'),
+        meta: { section: 'runs', title: 'Runs' },
+      },
+      {
+        path: '/runs/compare/:ids',
+        component: () => import('../features/runs/CompareScreen.vue'),
+        meta: { section: 'runs', title: 'Compare runs' },
+        props: true,
+      },
+      {
+        path: '/runs/:id',
+        component: () => import('../features/run/RunScreen.vue'),
+        meta: { section: 'runs', title: 'Run' },
+        props: true,
+      },
+      {
+        path: '/chat/:id?',
+        component: () => import('../features/chat/ChatScreen.vue'),
+        meta: { section: 'chat', title: 'Chat' },
+        props: true,
+      },
+      {
+        path: '/jobs',
+        component: () => import('../features/jobs/JobsScreen.vue'),
+        meta: { section: 'jobs', title: 'Jobs' },
+      },
+      { path: '/:rest(.*)*', redirect: '/' },
+    ],
+  });
+}

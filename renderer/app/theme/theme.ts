@@ -1,0 +1,48 @@
+import { shallowRef, watch } from 'vue';
+import { usePreferredDark } from '@vueuse/core';
+
+export const themes = ['system', 'light', 'dark'] as const;
+export type Theme = (typeof themes)[number];
+
+const key = 'caravan.theme';
+
+/** The theme that was chosen; `system` follows the desktop's. public/theme.js applies it before the first paint. */
+export const theme = shallowRef<Theme>(readTheme());
+
+/** Counts up when the colours on screen have changed, so that canvases draw themselves anew. */
+export const themeVersion = shallowRef(0);
+
+export function setTheme(next: Theme): void {
+  theme.value = next;
+  if (next === 'system') delete document.documentElement.dataset['theme'];
+  else document.documentElement.dataset['theme'] = next;
+  try {
+    if (next === 'system') localStorage.removeItem(key);
+    else localStorage.setItem(key, next);
+  } catch {
+    // Storage is blocked: the choice holds until the page is left.
+  }
+  themeVersion.value++;
+}
+
+export function watchSystemTheme(): void {
+  watch(usePreferredDark(), () => themeVersion.value++, { flush: 'post' });
+}
+
+function readTheme(): Theme {
+  const named = typeof document === 'undefined' ? undefined : document.documentElement.dataset['theme'];
+  return named === 'light' || named === 'dark' ? named : 'system';
+}
+
+let probe: HTMLElement | undefined;
+
+/** @returns a token's colour as a canvas understands it: themes and `color-mix` resolved. */
+export function readColor(value: string): string {
+  if (probe === undefined) {
+    probe = document.createElement('span');
+    probe.hidden = true;
+    document.body.append(probe);
+  }
+  probe.style.color = value.startsWith('--') ? `var(${value})` : value;
+  return getComputedStyle(probe).color;
+}

@@ -1,0 +1,36 @@
+/** Figures of a run as lists and headers show them. */
+import { formatCount, formatMetric } from '../../core/shared/format.ts';
+import type { Run } from '../../core/shared/run/run.ts';
+
+const methodNames = { pesc: 'PESC', lora: 'LoRA', full: 'Full', upcycle: 'Upcycle' } as const;
+
+/** "PESC 8×512, top 2", "LoRA r 64", "Full". */
+export function methodWords({ config }: Run, long = false): string {
+  const title = methodNames[config.method];
+  if (!long) return title;
+  if (config.method === 'pesc')
+    return `${title} ${config.numExperts} × ${config.adapterDim}, top ${config.topK}`;
+  if (config.method === 'upcycle') return `${title} ${config.numExperts} experts, top ${config.topK}`;
+  return config.method === 'lora' ? `${title} r ${config.loraRank}` : title;
+}
+
+export function lossWords(loss: number | null | undefined): string {
+  return loss === null || loss === undefined ? '–' : formatMetric(loss);
+}
+
+export function rateWords(tokensPerSecond: number | null): string {
+  return tokensPerSecond === null ? '–' : formatCount(Math.round(tokensPerSecond));
+}
+
+/** Held-out loss after against before, as a share of before: -0.12 is twelve per cent lower. */
+export function heldOutChange(run: Run): number | null {
+  const before = run.firstEvaluation?.loss;
+  const after = run.lastEvaluation?.loss;
+  if (before == null || after == null || run.firstEvaluation?.step === run.lastEvaluation?.step) return null;
+  return (after - before) / before;
+}
+
+/** "−12.3 %" with a true minus, for columns. */
+export function changeWords(change: number): string {
+  return `${change < 0 ? '−' : '+'}${(Math.abs(change) * 100).toFixed(1)} %`;
+}

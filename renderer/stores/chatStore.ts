@@ -1,0 +1,179 @@
+import { defineStore } from 'pinia';
+import { shallowRef, triggerRef, type ShallowRef } from 'vue';
+import type { Answer, ChatMessage, ChatThread, Sampling } from '../../core/shared/chat/chat.ts';
+import { CaravanError, type ContractErrorData } from '../../core/shared/contract/errors.ts';
+import type { Message } from '../../core/shared/dataset/source.ts';
+import { useFrameBatch } from '../composables/useFrameBatch.ts';
+import { useHost } from './host.ts';
+
+export interface StreamingAnswer {
+  answerId: string;
+  model: string;
+  text: string;
+  tokens: number;
+  startedAt: number;
+  stopping: boolean;
+}
+
+/** One thread as the window holds it. */
+export interface Conversation {
+  thread: ChatThread | null;
+  messages: ChatMessage[];
+  answering: StreamingAnswer | null;
+  /** What became of the last question, where it was no answer. */
+  problem: ContractErrorData | null;
+}
+
+export interface AnswerOptions {
+  model: string;
+  system: string;
+  sampling: Sampling;
+  template: 'auto' | 'camelidae' | 'model';
+}
+
+export const useChatStore = defineStore('chat', () => {
+  const host = useHost();
+  const threads = shallowRef<ChatThread[]>([]);
+  const loaded = shallowRef(false);
+  const conversations = new Map<string, ShallowRef<Conversation>>();
+  const streaming = new Map<string, ShallowRef<Conversation>>();
+  const changed = new Set<ShallowRef<Conversation>>();
+  const announce = useFrameBatch(() => {
+    for (const conversation of changed) triggerRef(conversation);
+    changed.clear();
+  });
+
+  function start(): void {
+    host.on('answerToken', ({ answerId, text, tokens }) => {
+      const conversation = streaming.get(answerId);
+      const answer = conversation?.value.answering;
+      if (!conversation || !answer) return;
+      answer.text += text;
+      answer.tokens = tokens;
+      changed.add(conversation);
+      announce.schedule();
+    });
+    host.on('threadsChanged', () => void refresh());
+    host.onConnected(() => void refresh());
+  }
+
+  async function refresh(): Promise<void> {
+    try {
+      threads.value = (await host.call('listThreads', {})).sort((a, b) => b.updatedAt - a.updatedAt);
+      loaded.value = true;
+    } catch {
+      // The connection went away again; its return brings us back here.
+    }
+  }
+
+  /** The thread's conversation, shared by all who show it; read from the host at the first call. */
+  function conversationOf(id: string): ShallowRef<Conversation> {
+    let conversation = conversations.get(id);
+    if (!conversation) {
+      conversation = shallowRef<Conversation>({ thread: null, messages: [], answering: null, problem: null });
+      conversations.set(id, conversation);
+    }
+    return conversation;
+  }
+  async function openThread(id: string): Promise<void> {
+    const conversation = conversationOf(id);
+    try {
+      const { thread, messages } = await host.call('readThread', { id });
+      if (conversation.value.answering === null)
+        conversation.value = { ...conversation.value, thread, messages };
+    } catch (error) {
+      conversation.value = { ...conversation.value, problem: CaravanError.from(error).toData() };
+    }
+  }
+  async function createThread(title: string, model: string): Promise<ChatThread> {
+    const thread = await host.call('createThread', { title, model });
+    const conversation = conversationOf(thread.id);
+    conversation.value = { ...conversation.value, thread };
+    return thread;
+  }
+  async function removeThread(id: string): Promise<void> {
+    await host.call('removeThread', { id });
+    conversations.delete(id);
+    await refresh();
+  }
+
+  /** Asks and streams the answer into the conversation. Without `question`, the last one is asked again. */
+  async function ask(id: string, question: string | null, options: AnswerOptions): Promise<void> {
+    const conversation = conversationOf(id);
+    if (conversation.value.answering !== null) return;
+    const messages =
+      question === null
+        ? withoutLastAnswer(conversation.value.messages)
+        : [...conversation.value.messages, localMessage('user', question)];
+    const answerId = crypto.randomUUID();
+    conversation.value = {
+      ...conversation.value,
+      messages,
+      problem: null,
+      answering: {
+        answerId,
+        model: options.model,
+        text: '',
+        tokens: 0,
+        startedAt: Date.now(),
+        stopping: false,
+      },
+    };
+    streaming.set(answerId, conversation);
+    try {
+      const answer = await host.call('generateAnswer', {
+        answerId,
+        model: options.model,
+        messages: promptOf(messages, options.system),
+        template: options.template,
+        sampling: options.sampling,
+        threadId: id,
+      });
+      conversation.value = {
+        ...conversation.value,
+        messages: [...messages, answerMessage(answer, options.model)],
+        answering: null,
+      };
+    } catch (error) {
+      const partial = conversation.value.answering?.text ?? '';
+      conversation.value = {
+        ...conversation.value,
+        messages:
+          partial === '' ? messages : [...messages, localMessage('assistant', partial, options.model)],
+        answering: null,
+        problem: CaravanError.from(error).toData(),
+      };
+    } finally {
+      streaming.delete(answerId);
+    }
+  }
+  async function stop(id: string): Promise<void> {
+    const conversation = conversationOf(id);
+    const { answering } = conversation.value;
+    if (!answering) return;
+    conversation.value = { ...conversation.value, answering: { ...answering, stopping: true } };
+    await host.call('cancelAnswer', { answerId: answering.answerId });
+  }
+
+  return { threads, loaded, start, conversationOf, openThread, createThread, removeThread, ask, stop };
+});
+
+function promptOf(messages: readonly ChatMessage[], system: string): Message[] {
+  const said = messages
+    .filter(({ role }) => role !== 'system')
+    .map(({ role, content }) => ({ role, content }));
+  return system.trim() === '' ? said : [{ role: 'system', content: system }, ...said];
+}
+
+function withoutLastAnswer(messages: ChatMessage[]): ChatMessage[] {
+  return messages.at(-1)?.role === 'assistant' ? messages.slice(0, -1) : messages;
+}
+
+function localMessage(role: 'user' | 'assistant', content: string, model: string | null = null): ChatMessage {
+  return { id: crypto.randomUUID(), role, content, model, answer: null, createdAt: Date.now() };
+}
+
+function answerMessage(answer: Answer, model: string): ChatMessage {
+  const { text, ids: _, ...rest } = answer;
+  return { ...localMessage('assistant', text, model), answer: rest };
+}
