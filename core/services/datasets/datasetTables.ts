@@ -69,9 +69,12 @@ export function createMixTable(store: Store): MixTable {
   const table: MixTable = {
     find: (ref) =>
       parse(
-        store.get('SELECT record FROM mixes WHERE id = ?1 OR name = ?1 OR dir = ?1 ORDER BY id = ?1 DESC', {
-          1: ref,
-        }),
+        store.get(
+          'SELECT record FROM mixes WHERE id = :ref OR name = :ref OR dir = :ref ORDER BY id = :ref DESC',
+          {
+            ref,
+          },
+        ),
       ),
     list: () =>
       store

@@ -34,6 +34,7 @@ export function createJobsService({ store, emit, clock = wallClock }: JobsDeps):
   const table = createJobTable(store);
   const live = new Map<string, LiveJob>();
   let closing = false;
+  const closed = new CaravanError('interrupted', 'the workbench was closed', { mend: 'Start it again.' });
   table.interruptUnfinished(
     clock.now(),
     new CaravanError('interrupted', 'the workbench ended while this was under way', {
@@ -95,7 +96,7 @@ export function createJobsService({ store, emit, clock = wallClock }: JobsDeps):
     entry.rate = startRate(clock.now());
     try {
       await task.run(contextOf(entry));
-      if (entry.abort.signal.aborted && entry.job.state === 'stopping' && !task.onCancel)
+      if (entry.abort.signal.aborted && entry.job.state === 'stopping')
         // It was past the point of no return when it was asked to end: what it made stands.
         log(entry, 'it had ended before it could be cancelled');
       end(entry, 'completed', null);
@@ -165,7 +166,6 @@ export function createJobsService({ store, emit, clock = wallClock }: JobsDeps):
       );
     else {
       change(entry, { state: 'stopping', canPause: false, canCancel: false });
-      entry.task.onCancel?.();
       entry.abort.abort();
     }
     return entry.job;
@@ -216,6 +216,9 @@ export function createJobsService({ store, emit, clock = wallClock }: JobsDeps):
     },
     setPaused,
     cancel,
+    drop(id) {
+      drop(liveIn(id, ['queued'], 'dropped'), 'interrupted', closed);
+    },
     whenEnded: (id) => live.get(id)?.ended.promise ?? Promise.resolve(find(id)),
     isLaneBusy: (lane) => [...live.values()].some((entry) => entry.task.lane === lane),
   };
@@ -249,9 +252,8 @@ export function createJobsService({ store, emit, clock = wallClock }: JobsDeps):
     },
     async close() {
       closing = true;
-      const why = new CaravanError('interrupted', 'the workbench was closed', { mend: 'Start it again.' });
       for (const entry of [...live.values()].filter(({ job }) => job.state === 'queued'))
-        drop(entry, 'interrupted', why);
+        drop(entry, 'interrupted', closed);
       const ends = [...live.values()].map((entry) => {
         if (entry.job.state !== 'stopping') entry.abort.abort();
         return entry.ended.promise;

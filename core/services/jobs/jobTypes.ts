@@ -33,8 +33,6 @@ export interface JobTask {
   subjectId?: string;
   /** What pauseJob and resumeJob do; without it the job cannot pause. */
   pausing?: { pause(): void; resume(): void };
-  /** What cancelJob does to the running job besides aborting its signal. */
-  onCancel?: () => void;
   /** Told when the job ended without having run (cancelled in the queue, or the host closed). */
   onDropped?: (why: CaravanError) => void;
   /** Ends as completed; a thrown `cancelled` ends as cancelled, `interrupted` and `engine_died` as interrupted, all else as
@@ -49,6 +47,8 @@ export interface Jobs {
   setPaused(id: string, paused: boolean): void;
   /** As cancelJob: drops a queued job, asks a running one to end. */
   cancel(id: string): Job;
+  /** Ends a job that waits as interrupted: the host is closing. */
+  drop(id: string): void;
   /** Resolves when the job has ended, however it did. */
   whenEnded(id: string): Promise<Job>;
   /** Whether a job of this lane runs or waits. */

@@ -42,6 +42,8 @@ export interface TrainingDeps {
   memory?: () => { availableBytes: number; totalBytes: number };
   /** Free bytes of the disk that holds a folder. */
   freeDiskBytes?: (dir: string) => Promise<number>;
+  /** For the host's own log: a run folder that cannot be read, say. */
+  warn?: (message: string) => void;
 }
 
 /** For the other services and the host. */
@@ -56,6 +58,7 @@ export interface Training {
   readonly recovered: Promise<void>;
 }
 
+/** Close it before the jobs: it stops what trains with a checkpoint. */
 export interface TrainingService extends Service<TrainingCalls> {
   readonly training: Training;
 }

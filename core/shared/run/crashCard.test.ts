@@ -1,0 +1,29 @@
+import { expect, test } from 'vitest';
+import { makeCrashCard } from './crashCard.ts';
+import { crashCardSchema } from './run.ts';
+
+const nothing = { step: null, checkpoint: null, memoryBytes: null };
+const some = { step: 17, checkpoint: '/runs/a/checkpoints/step-000010', memoryBytes: 5e8 };
+
+test.each([
+  [{ exitCode: null, signal: 'SIGKILL' }, /short of memory/],
+  [{ exitCode: 137, signal: null }, /short of memory/],
+  [{ exitCode: null, signal: 'SIGSEGV' }, /bug/],
+  [{ exitCode: 134, signal: null }, /bug/],
+  [{ exitCode: null, signal: 'SIGBUS' }, /cut short/],
+  [{ exitCode: null, signal: 'SIGTERM' }, /asked to end/],
+  [{ exitCode: 3, signal: null }, /exit code 3/],
+])('advice for %j', (death, advice) => {
+  const card = crashCardSchema.parse(makeCrashCard({ ...death, stderrTail: [] }, some));
+  expect(card.advice).toMatch(advice);
+  expect(card.advice).toContain('resume the run');
+  expect(card).toMatchObject({ lastStep: 17, lastCheckpoint: some.checkpoint, memoryBytes: 5e8, line: null });
+});
+
+test('picks the telling line, and memory over the signal', () => {
+  const stderrTail = ['step 3', 'terminate called after throwing std::bad_alloc', 'at 0x1234'];
+  const card = makeCrashCard({ exitCode: null, signal: 'SIGABRT', stderrTail }, nothing);
+  expect(card.line).toBe(stderrTail[1]);
+  expect(card.advice).toMatch(/ran out of memory/);
+  expect(card.advice).toContain('starts over');
+});
