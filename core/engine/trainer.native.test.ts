@@ -240,7 +240,7 @@ describe.runIf(needs('addon'))('the addon trains', () => {
     for (const [field, value] of values)
       expect(() => addon.createTrainer({ ...right, [field]: value }, recorder()), field).toThrow(bad(field));
     const { onStep: _, ...incomplete } = recorder();
-    expect(() => addon.createTrainer(right, incomplete as TrainListener)).toThrow(bad('onStep'));
+    expect(() => addon.createTrainer(right, incomplete as unknown as TrainListener)).toThrow(bad('onStep'));
     expect(() => addon.createTrainer(undefined as never, recorder())).toThrow(bad('options'));
   });
 

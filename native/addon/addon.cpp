@@ -3,6 +3,7 @@
 
 #include "addon/environment.h"
 #include "addon/files.h"
+#include "addon/inference.h"
 #include "addon/machine.h"
 #include "addon/tokenizer.h"
 #include "addon/trainer.h"
@@ -25,6 +26,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   auto* environment = new Environment;
   env.SetInstanceData(environment);
   environment->tokenizer_class = Napi::Persistent(TokenizerObject::define(env));
+  environment->model_class = Napi::Persistent(ModelObject::define(env));
   environment->trainer_class = Napi::Persistent(TrainerObject::define(env));
   env.AddCleanupHook(end_environment, environment);
 
@@ -42,6 +44,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add("readTokenShardInfo", read_shard_info);
   add("readTokenShardRows", read_shard_rows);
   add("rowOrder", order_rows);
+  add("openModel", ModelObject::open);
   add("createTrainer", TrainerObject::create);
   add("planTraining", plan_run);
   add("probeTraining", probe_run);

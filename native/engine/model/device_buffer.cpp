@@ -18,7 +18,7 @@ size_t round_up(size_t bytes) { return (bytes + alignment - 1) / alignment * ali
 }  // namespace
 
 DeviceBuffer::DeviceBuffer(Device device, size_t bytes) : bytes_(bytes), device_(device) {
-  if (device != Device::cpu) throw EngineError("unsupported_device", "this build computes on the CPU alone");
+  if (device != Device::cpu) throw EngineError("cuda_unavailable", "this build computes on the CPU alone");
   if (bytes == 0) return;
   // Small buffers share the heap's pages; large ones come as pages that nobody has touched.
   void* memory = bytes >= smallest_chunk ? map_pages(bytes) : std::calloc(1, bytes + alignment);
