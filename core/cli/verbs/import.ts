@@ -3,21 +3,25 @@ import { sourceFormats, type ColumnMapping } from '../../shared/dataset/source.t
 import { CaravanError } from '../../shared/contract/errors.ts';
 import { formatCount } from '../../shared/format.ts';
 import { followJob } from '../followJob.ts';
-import { choice, list, text } from '../options.ts';
+import { choice, flag, list, text } from '../options.ts';
 import type { Verb } from '../Verb.ts';
 
 export const verb: Verb = {
   summary: 'Bring instruction rows into the library.',
-  usage: 'import FILE… [--name NAME] [--format FORMAT] [--map prompt=COLUMN --map answer=COLUMN]',
+  usage:
+    'import FILE… [--name NAME] [--format FORMAT] [--map prompt=COLUMN --map answer=COLUMN] [--allow-rejects]',
   help: `--name NAME     what the source is called; by default the file's name
 --format FORMAT ${sourceFormats.join(', ')} (default: auto)
 --map TO=COLUMN own columns: TO is prompt, answer or system (implies --format mapping)
+--allow-rejects exit 0 even where rows were set aside
 
-Every row is kept, or named with file, line, field and reason: \`caravan import\` prints how many of each.`,
+Every row is kept, or named with file, line, field and reason. Rows that cannot be used are set aside and the others kept;
+the exit code is then 2.`,
   options: {
     name: { type: 'string' },
     format: { type: 'string' },
     map: { type: 'string', multiple: true },
+    'allow-rejects': { type: 'boolean' },
   },
   async run({ words, options, output, cwd, connect, interrupted }) {
     if (words.length === 0) throw new CaravanError('bad_option', 'a file to import is missing');
@@ -42,13 +46,16 @@ Every row is kept, or named with file, line, field and reason: \`caravan import\
     );
     for (const note of source.notes) output.line(`  note: ${note}`);
     for (const reject of rejects.slice(0, 20))
-      output.line(
-        `  ${reject.file}:${reject.line}${reject.field ? ` field ${reject.field}` : ''}: ` +
+      output.remark(
+        `caravan: ${reject.file}:${reject.line}${reject.field ? `, field ${reject.field}` : ''}: ` +
           `${reject.reason}: ${reject.detail}`,
       );
+    if (source.rejected === 0) return 0;
     if (source.rejected > 20)
-      output.line(`  … and ${source.rejected - 20} more; --json lists the first thousand.`);
-    return 0;
+      output.remark(`  … and ${source.rejected - 20} more; --json lists the first thousand.`);
+    if (flag(options, 'allow-rejects')) return 0;
+    output.remark('  The other rows are kept. Mend these and import again, or pass --allow-rejects.');
+    return 2;
   },
 };
 
