@@ -14,6 +14,11 @@ export function methodWords({ config }: Run, long = false): string {
   return config.method === 'lora' ? `${title} r ${config.loraRank}` : title;
 }
 
+/** The last part of a checkpoint's path, `step-000120`; paths of either platform. */
+export function checkpointName(path: string): string {
+  return path.split(/[\\/]/).findLast((part) => part !== '') ?? path;
+}
+
 export function lossWords(loss: number | null | undefined): string {
   return loss === null || loss === undefined ? '–' : formatMetric(loss);
 }
