@@ -15,7 +15,14 @@ import { clientMessageSchema, type ClientMessage, type HostMessage } from '../sh
 import type { BufferedCarrier } from './carriers/BufferedCarrier.ts';
 import { EventQueue } from './EventQueue.ts';
 
+/** Who calls, for the few handlers that care. */
+export interface Caller {
+  /** Called when the caller's connection has ended, at once where it has already. */
+  onGone(listener: () => void): void;
+}
+
 export interface DispatcherOptions {
+  /** Called with the caller as a second argument, which services have no use for. */
   handlers: Handlers;
   /** Told of failures that are bugs, with what was called. */
   onBug?: (what: string, error: unknown) => void;
@@ -62,7 +69,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
   };
 }
 
-class DispatcherClient {
+class DispatcherClient implements Caller {
   readonly #carrier: BufferedCarrier;
   readonly #options: DispatcherOptions;
   readonly #events: EventQueue;
@@ -73,6 +80,7 @@ class DispatcherClient {
   #queue: ClientMessage[] = [];
   #pumping = false;
   #ended = false;
+  readonly #goneListeners: (() => void)[] = [];
 
   constructor(carrier: BufferedCarrier, options: DispatcherOptions) {
     this.#carrier = carrier;
@@ -90,6 +98,11 @@ class DispatcherClient {
     if (!this.#events.push(name, payload)) this.close('too slow: too many events wait to be read');
   }
 
+  onGone(listener: () => void): void {
+    if (this.#ended) listener();
+    else this.#goneListeners.push(listener);
+  }
+
   close(reason: string): void {
     this.end();
     this.#carrier.close(reason);
@@ -100,6 +113,7 @@ class DispatcherClient {
     if (this.#ended) return;
     this.#ended = true;
     this.#queue = [];
+    for (const listener of this.#goneListeners) listener();
     for (const answerId of this.#answers)
       void Promise.resolve()
         .then(() => this.#options.handlers.cancelAnswer({ answerId }))
@@ -175,11 +189,11 @@ class DispatcherClient {
       this.#send(message);
       if (!this.#pumping && this.#queue.length > 0) this.#pump();
     };
-    const handler = this.#options.handlers[name] as (params: unknown) => unknown;
+    const handler = this.#options.handlers[name] as (params: unknown, caller: Caller) => unknown;
     const failed = (error: unknown) => settle(this.#errorMessage(id, name, error));
     let result: unknown;
     try {
-      result = handler(params.data);
+      result = handler(params.data, this);
     } catch (error) {
       failed(error);
       return;

@@ -63,8 +63,8 @@ export class Host {
         startedAt: this.startedAt,
       }),
       shutdownHost: ({ onlyIfIdle }) => this.#shutdown(onlyIfIdle),
-      startServe: (params) => this.#serving.start(params),
-      stopServe: () => this.#serving.stop(),
+      startServe: (params, caller) => this.#serving.start(params, caller),
+      stopServe: (_params, caller) => this.#serving.stop(caller),
     };
     this.#dispatcher = createDispatcher({
       handlers: { ...services.handlers, ...own } as Handlers,
@@ -147,7 +147,7 @@ export class Host {
     try {
       await this.#services.close();
     } finally {
-      await this.#serving.stop();
+      await this.#serving.close();
       this.#dispatcher.closeAll(reason);
     }
   }

@@ -6,13 +6,17 @@ import { createJobsService } from '../services/jobs/index.ts';
 import { createModelsService } from '../services/models/index.ts';
 import { createSystemService } from '../services/system/index.ts';
 import { createTrainingService, type Training } from '../services/training/index.ts';
+import type { CallParams, CallResult } from '../shared/contract/contract.ts';
 import type { EmitEvent, Handlers } from '../shared/contract/service.ts';
 import { isEnded } from '../shared/job/job.ts';
+import type { Caller } from './Dispatcher.ts';
 import type { Store } from '../store/openStore.ts';
 
 /** The calls that the host itself answers. */
 export type HostCalls = 'hello' | 'shutdownHost' | 'startServe' | 'stopServe';
-export type HostHandlers = Handlers<HostCalls>;
+export type HostHandlers = {
+  [N in HostCalls]: (params: CallParams<N>, caller: Caller) => CallResult<N> | Promise<CallResult<N>>;
+};
 
 export interface ComposeDeps {
   home: string;

@@ -65,7 +65,6 @@ const carriers: Record<string, (host: Host, home: string) => Promise<Connection>
   async WebSocket(host, home) {
     const direct = createClient(await portTo(host));
     const { port } = await direct.call('startServe', { port: 0 });
-    direct.close();
     const token = readFileSync(join(home, 'host', 'serve-token'), 'utf8').trim();
     const socket = new WebSocket(`ws://127.0.0.1:${port}/contract`, {
       headers: { authorization: `Bearer ${token}` },
@@ -232,10 +231,11 @@ describe.each(Object.keys(carriers))('over a %s', (name) => {
       client.call('generateAnswer', { ...ask, answerId: 'kept', threadId: 't' }),
     ].map((call) => call.catch(() => undefined));
     await settle(client);
+    const others = host.dispatcher.clientCount - 1;
     client.close();
     await Promise.all(asked);
     await expect.poll(() => cancelAnswer.mock.calls).toEqual([[{ answerId: 'heard by nobody' }]]);
-    await expect.poll(() => host.dispatcher.clientCount).toBe(0);
+    await expect.poll(() => host.dispatcher.clientCount).toBe(others);
   });
 
   test('a message that is none ends that connection and nothing else', async () => {
@@ -303,12 +303,13 @@ describe.each(['local socket', 'WebSocket'])('over a %s, which has bytes and a n
     const { client, host, pause } = await connect();
     client.on('jobLogged', () => undefined);
     await client.call('hello', {});
+    const others = host.dispatcher.clientCount - 1;
     pause!();
-    for (let number = 0; number < 40_000 && host.dispatcher.clientCount > 0; number++) {
+    for (let number = 0; number < 40_000 && host.dispatcher.clientCount > others; number++) {
       host.dispatcher.emit('jobLogged', { id: 'j', line: 'x'.repeat(1000) });
       if (number % 1000 === 0) await new Promise((resolve) => setImmediate(resolve));
     }
-    await expect.poll(() => host.dispatcher.clientCount, { timeout: 3000 }).toBe(0);
+    await expect.poll(() => host.dispatcher.clientCount, { timeout: 3000 }).toBe(others);
   });
 });
 

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import type { CallParams, CallResult } from '../../shared/contract/contract.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import type { BufferedCarrier } from '../carriers/BufferedCarrier.ts';
+import type { Caller } from '../Dispatcher.ts';
 import { Access } from './Access.ts';
 import { openPageServer, type PageServer } from './PageServer.ts';
 
@@ -15,12 +16,16 @@ export interface ServingDeps {
   pageDir?: string;
 }
 
-/** The calls `startServe` and `stopServe`: at most one page server in a host. */
+/**
+ * The calls `startServe` and `stopServe`: at most one page server in a host. It stays open as long as one of those who asked
+ * for it is connected and has not asked to stop: a `caravan serve` that was killed leaves no open port behind.
+ */
 export class Serving {
   readonly #deps: ServingDeps;
   readonly #pageDir: string;
   #server: PageServer | null = null;
   #access: Access | null = null;
+  readonly #holders = new Set<Caller>();
   /** Starts and stops one after the other. */
   #last: Promise<unknown> = Promise.resolve();
 
@@ -33,7 +38,7 @@ export class Serving {
     return this.#server !== null;
   }
 
-  start(params: CallParams<'startServe'>): Promise<CallResult<'startServe'>> {
+  start(params: CallParams<'startServe'>, caller: Caller): Promise<CallResult<'startServe'>> {
     return this.#inTurn(async () => {
       const server = (this.#server ??= await this.#open(params));
       const otherPort = params.port !== undefined && params.port !== 0 && params.port !== server.port;
@@ -50,19 +55,32 @@ export class Serving {
         this.#access!.rotate();
         server.dropPages('the token was changed');
       }
+      if (!this.#holders.has(caller)) {
+        this.#holders.add(caller);
+        caller.onGone(() => void this.stop(caller));
+      }
       return { url: server.launchUrl(), port: server.port, warning: server.warning };
     });
   }
 
-  stop(): Promise<Record<string, never>> {
+  stop(caller: Caller): Promise<Record<string, never>> {
     return this.#inTurn(async () => {
-      const server = this.#server;
-      this.#server = null;
-      await server?.close();
-      // A cookie of this server must not open the next one.
-      this.#access?.endSessions();
+      if (this.#holders.delete(caller) && this.#holders.size === 0) await this.#close();
       return {};
     });
+  }
+
+  close(): Promise<void> {
+    return this.#inTurn(() => this.#close());
+  }
+
+  async #close(): Promise<void> {
+    const server = this.#server;
+    this.#server = null;
+    this.#holders.clear();
+    await server?.close();
+    // A cookie of this server must not open the next one.
+    this.#access?.endSessions();
   }
 
   async #open(params: CallParams<'startServe'>): Promise<PageServer> {

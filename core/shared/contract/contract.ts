@@ -85,7 +85,7 @@ export const calls = {
   /** Answers before the host ends. `onlyIfIdle`: not while jobs or runs are at work (`wrong_state`). */
   shutdownHost: call('write', z.object({ onlyIfIdle: z.boolean().default(false) }).strict(), none),
   /** Opens the workbench for browsers, inside this host; answers what already stands if it does. The URL carries a
-   * one-time launch token. */
+   * one-time launch token. It stays open until everyone who asked for it has asked to stop or is gone. */
   startServe: call(
     'write',
     z
