@@ -1,5 +1,205 @@
+import { randomUUID } from 'node:crypto';
+import type { CallParams, CallResult } from '../../shared/contract/contract.ts';
+import { wallClock } from '../../shared/clock.ts';
+import { CaravanError } from '../../shared/contract/errors.ts';
+import type { Answer, ChatThread } from '../../shared/chat/chat.ts';
+import { mutualInformation } from '../../shared/model/routing.ts';
+import type { OpenModelOptions } from '../../engine/AddonTypes.ts';
+import type { ResolvedModel } from '../models/index.ts';
 import type { ChatDeps, ChatService } from './chatTypes.ts';
+import { createTokenStream } from './createTokenStream.ts';
+import { chooseTemplate, openOptions, type BaseDtype } from './modelOptions.ts';
+import { createThreadTable } from './threadTable.ts';
 
-export function createChatService(_deps: ChatDeps): ChatService {
-  throw new Error('landed with the next change');
+/** Of an answer that is on its way, no more than this is lost with the host. */
+const keepEveryMs = 1000;
+
+/** Talking to models, scoring texts, and seeing which experts they choose. Conversations are kept as threads. */
+export function createChatService({
+  store,
+  emit,
+  engines,
+  models,
+  clock = wallClock,
+}: ChatDeps): ChatService {
+  const threads = createThreadTable(store);
+  /** Answers on their way, and whether someone wants them no more. */
+  const answering = new Map<string, { cancelled: boolean }>();
+  const { inference } = engines;
+
+  async function open(
+    ref: string,
+    baseDtype?: BaseDtype,
+  ): Promise<{ resolved: ResolvedModel; options: OpenModelOptions }> {
+    const resolved = await models.resolve(ref);
+    const { storedDtypes } =
+      resolved.model ?? (resolved.trained ? { storedDtypes: [] } : await models.inspect(resolved.dir));
+    return { resolved, options: openOptions(resolved, storedDtypes, baseDtype) };
+  }
+
+  function threadOf(id: string): ChatThread {
+    const thread = threads.get(id);
+    if (!thread) throw new CaravanError('not_found', `there is no conversation ${id}`);
+    return thread;
+  }
+
+  function cancel(answerId: string): void {
+    const state = answering.get(answerId);
+    if (!state) return;
+    state.cancelled = true;
+    inference.cancel(answerId);
+  }
+
+  async function generateAnswer(params: CallParams<'generateAnswer'>): Promise<Answer> {
+    const { answerId, messages, sampling, threadId } = params;
+    if (answering.has(answerId))
+      throw new CaravanError('bad_option', `an answer with the id ${answerId} is on its way already`, {
+        place: { field: 'answerId' },
+      });
+    if (messages.at(-1)!.role !== 'user')
+      throw new CaravanError(
+        'bad_option',
+        "the last message must be the user's: there is nothing to answer",
+        {
+          place: { field: 'messages' },
+        },
+      );
+    if (threadId !== null) threadOf(threadId);
+    const state = { cancelled: false };
+    answering.set(answerId, state);
+    try {
+      const { resolved, options } = await open(params.model, params.baseDtype);
+      if (state.cancelled) throw new CaravanError('cancelled', 'the answer was cancelled before it began');
+      const messageId = randomUUID();
+      let keptAt = clock.now();
+      const keep = (text: string, answer: Answer | null) => {
+        keptAt = clock.now();
+        if (threadId !== null) threads.saveAnswer(threadId, messageId, text, params.model, answer, keptAt);
+      };
+      if (threadId !== null) {
+        threads.settle(threadId, messages, clock.now());
+        emit('threadsChanged', {});
+      }
+      const stream = createTokenStream(
+        (text, tokens) => {
+          emit('answerToken', { answerId, text, tokens });
+          if (clock.now() - keptAt >= keepEveryMs) keep(stream.text, null);
+        },
+        () => clock.now(),
+      );
+      try {
+        const answer = await inference.generate(
+          {
+            model: options,
+            answerId,
+            messages,
+            template: chooseTemplate(params.template, resolved),
+            tokens: resolved.tokens,
+            tokenizerPath: resolved.tokenizerPath,
+            sampling,
+            stopIds: resolved.stopIds,
+          },
+          stream.push,
+        );
+        stream.flush();
+        keep(answer.text, answer);
+        return answer;
+      } catch (error) {
+        stream.flush();
+        if (stream.text !== '') keep(stream.text, null);
+        throw error;
+      } finally {
+        if (threadId !== null) emit('threadsChanged', {});
+      }
+    } finally {
+      answering.delete(answerId);
+    }
+  }
+
+  async function score({ model, rows, baseDtype }: CallParams<'score'>): Promise<CallResult<'score'>> {
+    if (rows.length === 0) return [];
+    const { resolved, options } = await open(model, baseDtype);
+    const results = await inference.score(options, resolved.tokenizerPath, rows);
+    return results.map(({ logprob, tokenLogprobs, ids, greedy }) => ({
+      logprob: finite(logprob),
+      tokenLogprobs: Array.from(tokenLogprobs, finite),
+      ids,
+      greedy,
+    }));
+  }
+
+  async function route({ model, rows, baseDtype }: CallParams<'route'>): Promise<CallResult<'route'>> {
+    const { resolved, options } = await open(model, baseDtype);
+    const method = resolved.trained?.config.method;
+    if (method !== 'pesc' && method !== 'upcycle')
+      throw new CaravanError('bad_option', `'${resolved.name}' has no experts to choose from`, {
+        place: { field: 'model' },
+        mend: 'Name a run of method pesc or upcycle: run:RUN.',
+      });
+    const sources = [...new Set(rows.map(({ source }) => source))];
+    const grouped = rows.map(({ text, source }) => ({ text, group: sources.indexOf(source) }));
+    const counts = await inference.route(options, resolved.tokenizerPath, grouped, sources.length);
+    const { layers, experts } = counts;
+    const size = layers * experts;
+    return {
+      layers,
+      experts,
+      sources: sources.map((source, group) => {
+        const tokens = counts.tokens[group] ?? 0;
+        const shares = (of: Float64Array) =>
+          Array.from(of.subarray(group * size, (group + 1) * size), (count) =>
+            tokens === 0 ? 0 : count / tokens,
+          );
+        return {
+          source,
+          tokens,
+          first: shares(counts.first),
+          second: shares(counts.second),
+          any: shares(counts.any),
+        };
+      }),
+      mutualInformation: mutualInformation(counts),
+    };
+  }
+
+  return {
+    handlers: {
+      listThreads: () => threads.list(),
+      readThread: ({ id }) => ({ thread: threadOf(id), messages: threads.messages(id) }),
+      removeThread({ id }) {
+        threadOf(id);
+        threads.remove(id);
+        emit('threadsChanged', {});
+        return {};
+      },
+      createThread({ title, model }) {
+        const thread: ChatThread = {
+          id: randomUUID(),
+          title,
+          model,
+          createdAt: clock.now(),
+          updatedAt: clock.now(),
+        };
+        threads.add(thread);
+        emit('threadsChanged', {});
+        return thread;
+      },
+      generateAnswer,
+      cancelAnswer({ answerId }) {
+        cancel(answerId);
+        return {};
+      },
+      score,
+      route,
+    },
+    close() {
+      for (const answerId of answering.keys()) cancel(answerId);
+      return Promise.resolve();
+    },
+  };
+}
+
+/** Messages carry no infinities; the log-probability of the impossible is the smallest number. */
+function finite(value: number): number {
+  return Number.isFinite(value) ? value : -Number.MAX_VALUE;
 }

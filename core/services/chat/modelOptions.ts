@@ -1,0 +1,39 @@
+import type { OpenModelOptions } from '../../engine/AddonTypes.ts';
+import type { ResolvedModel } from '../models/index.ts';
+
+export type BaseDtype = OpenModelOptions['baseDtype'];
+
+/**
+ * How a model is opened to be talked to. A run's as it was trained; a plain one exactly as it is stored: bf16 weights
+ * stay bf16 and others become f32, and both compute in f32. `baseDtype` overrides.
+ */
+export function openOptions(
+  resolved: ResolvedModel,
+  storedDtypes: readonly string[],
+  baseDtype?: BaseDtype,
+): OpenModelOptions {
+  const { dir, trained } = resolved;
+  if (trained) {
+    const { config, checkpointDir } = trained;
+    return {
+      modelDir: dir,
+      checkpointDir,
+      baseDtype: baseDtype ?? config.baseDtype,
+      computeDtype: baseDtype === 'f32' ? 'f32' : config.computeDtype,
+      doubleQuant: config.doubleQuant,
+    };
+  }
+  const stored =
+    storedDtypes.length > 0 && storedDtypes.every((dtype) => dtype.toUpperCase() === 'BF16') ? 'bf16' : 'f32';
+  return { modelDir: dir, baseDtype: baseDtype ?? stored, computeDtype: 'f32', doubleQuant: true };
+}
+
+/** What the answer's prompt looks like: as the run was trained, else as the model's maker says, else Camelidae's. */
+export function chooseTemplate(
+  asked: 'auto' | 'camelidae' | 'model',
+  { trained, tokens }: ResolvedModel,
+): 'camelidae' | 'model' {
+  if (asked !== 'auto') return asked;
+  if (trained) return trained.template;
+  return tokens.chatTemplate === null ? 'camelidae' : 'model';
+}
