@@ -38,6 +38,29 @@ void perturb(const Exec& exec, TrainableSet& set) {
   }
 }
 
+/// Puts token 0, which stands nowhere else, into `rows`, and makes its embedding no number.
+void poison_rows(const TempFolder& folder, TrainOptions& options, const std::vector<int32_t>& rows) {
+  const SafetensorsFile stored = SafetensorsFile::open(options.model_dir + "/model.safetensors");
+  std::string bytes = read_file(options.model_dir + "/model.safetensors");
+  const float nan = std::nanf("");
+  bytes.replace(stored.get("model.embed_tokens.weight").offset, 4, reinterpret_cast<const char*>(&nan), 4);
+  write_file(options.model_dir + "/model.safetensors", bytes);
+  const TokenShard shard = TokenShard::open(options.train_shard);
+  std::vector<int32_t> ids, source;
+  std::vector<int64_t> offsets = {0};
+  std::vector<uint8_t> targets;
+  for (int32_t r = 0; r < shard.rows(); ++r) {
+    const ShardRow row = shard.row(r);
+    ids.insert(ids.end(), row.ids.begin(), row.ids.end());
+    targets.insert(targets.end(), row.targets.begin(), row.targets.end());
+    if (std::find(rows.begin(), rows.end(), r) != rows.end()) ids[static_cast<size_t>(offsets.back())] = 0;
+    offsets.push_back(static_cast<int64_t>(ids.size()));
+    source.push_back(row.source);
+  }
+  options.train_shard = folder.path("poisoned.safetensors");
+  write_token_shard(options.train_shard, {ids, offsets, targets, source, shard.sources(), {}});
+}
+
 /// Gradients of the first step, in a session of its own.
 struct FirstStep {
   StepGradients step;
@@ -289,53 +312,59 @@ TEST_CASE("a step whose loss is not finite is skipped and recorded; three in a r
   CHECK(told.error.find(kept.front().path) != std::string::npos);
 }
 
-TEST_CASE("one poisoned row costs its step alone") {
+TEST_CASE("one poisoned row costs its step alone, and the resumed run knows how many updates there were") {
   const TempFolder folder("poisoned");
   TrainOptions options = tiny_run(folder, Method::lora);
   options.save_steps = 1;
   options.keep_checkpoints = 20;
-  // Token 0 stands in no row but one; its embedding is not a number.
-  const ModelConfig config = tiny_config();
-  const SafetensorsFile stored = SafetensorsFile::open(options.model_dir + "/model.safetensors");
-  std::string bytes = read_file(options.model_dir + "/model.safetensors");
-  const TensorInfo& embedding = stored.get("model.embed_tokens.weight");
-  const float nan = std::nanf("");
-  bytes.replace(embedding.offset, 4, reinterpret_cast<const char*>(&nan), 4);
-  write_file(options.model_dir + "/model.safetensors", bytes);
-  const TokenShard shard = TokenShard::open(options.train_shard);
-  std::vector<int32_t> ids, source;
-  std::vector<int64_t> offsets = {0};
-  std::vector<uint8_t> targets;
-  for (int64_t r = 0; r < shard.rows(); ++r) {
-    const ShardRow row = shard.row(r);
-    ids.insert(ids.end(), row.ids.begin(), row.ids.end());
-    targets.insert(targets.end(), row.targets.begin(), row.targets.end());
-    if (r == 17) ids[static_cast<size_t>(offsets.back())] = 0;
-    offsets.push_back(static_cast<int64_t>(ids.size()));
-    source.push_back(row.source);
-  }
-  options.train_shard = folder.path("poisoned.safetensors");
-  write_token_shard(options.train_shard, {ids, offsets, targets, source, shard.sources(), {}});
-
-  const Told told = train(options);
+  poison_rows(folder, options, {17});
+  const Told told = train(into(options, folder, "whole"));
   REQUIRE(told.error == "");
-  int skipped = 0;
+  std::vector<int64_t> skipped;
   for (const StepMetrics& step : told.steps) {
-    const bool holds_it = std::find(step.rows.begin(), step.rows.end(), 17) != step.rows.end();
-    CHECK(step.skipped == holds_it);
-    if (!step.skipped) continue;
-    ++skipped;
-    // The update was left out: the weights are those of the step before.
-    const std::string here = options.checkpoint_dir + "/" + checkpoint_name(step.step);
-    const std::string before = options.checkpoint_dir + "/" + checkpoint_name(step.step - 1);
-    CHECK(read_checkpoint_manifest(here).progress.consecutive_skips == 1);
-    if (step.step > 1) {
-      CHECK(read_file(here + "/trainable.safetensors") == read_file(before + "/trainable.safetensors"));
-      CHECK(read_file(here + "/optimizer.safetensors") == read_file(before + "/optimizer.safetensors"));
-    }
+    CHECK(step.skipped == (std::find(step.rows.begin(), step.rows.end(), 17) != step.rows.end()));
+    // A step that was skipped left no checkpoint; all others did.
+    CHECK(std::filesystem::exists(folder.path("whole/" + checkpoint_name(step.step))) == !step.skipped);
+    if (step.skipped) skipped.push_back(step.step);
   }
-  CHECK(skipped == 2);  // once an epoch
+  REQUIRE(skipped.size() == 2);  // once an epoch
   CHECK(read_checkpoint_manifest(told.result.checkpoint).progress.updates == 8);
+
+  const Told stopped = train(into(options, folder, "stopped"), skipped[0]);
+  REQUIRE(stopped.error == "");
+  const CheckpointManifest manifest = read_checkpoint_manifest(stopped.result.checkpoint);
+  CHECK(manifest.progress.step == skipped[0]);
+  CHECK(manifest.progress.updates == skipped[0] - 1);
+  CHECK(manifest.progress.consecutive_skips == 1);
+  options.resume_from = stopped.result.checkpoint;
+  const Told rest = train(into(options, folder, "stopped"));
+  CHECK(trained_bytes(rest) == trained_bytes(told));
+}
+
+TEST_CASE("a diverged run keeps the checkpoint before its streak, and a streak goes on across a resume") {
+  const TempFolder folder("streak");
+  TrainOptions options = tiny_run(folder, Method::lora);
+  options.save_steps = 1;
+  options.keep_checkpoints = 1;
+  const TokenShard shard = TokenShard::open(options.train_shard);
+  StepPlan plan(shard, options);
+  poison_rows(folder, options, {plan.rows(3)[0], plan.rows(4)[5], plan.rows(5)[7]});
+  const Told told = train(into(options, folder, "whole"));
+  CHECK(told.error_code == "diverged");
+  CHECK(told.steps.size() == 5);
+  CHECK(told.error.find("steps 3 to 5") != std::string::npos);
+  CHECK(told.error.find("step-000002") != std::string::npos);
+  const std::vector<CheckpointInfo> kept = list_checkpoints(folder.path("whole"));
+  REQUIRE(kept.size() == 2);
+  CHECK(kept[0].step == 2);
+  CHECK(kept[0].problem == "");
+
+  const Told stopped = train(into(options, folder, "stopped"), 4);
+  REQUIRE(stopped.error == "");
+  options.resume_from = stopped.result.checkpoint;
+  const Told rest = train(into(options, folder, "stopped"));
+  CHECK(rest.error_code == "diverged");
+  CHECK(rest.steps.size() == 1);
 }
 
 TEST_CASE("clipping holds the gradient to its largest norm") {

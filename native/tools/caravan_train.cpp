@@ -16,6 +16,7 @@
 #include "engine/platform/error.h"
 #include "engine/train/train_options_json.h"
 #include "engine/train/trainer.h"
+#include "engine/train/training_plan.h"
 
 using namespace caravan;
 
@@ -149,12 +150,21 @@ TrainOptions read_options(const CommandLine& arguments) {
   return options;
 }
 
+void tell_plan(const TrainOptions& options) {
+  const TrainingPlan plan = plan_training(options);
+  std::fprintf(stderr, "%lld parameters train, %lld rows, %lld steps, %lld MiB of memory, %lld MiB a checkpoint\n",
+               static_cast<long long>(plan.trainable_parameters), static_cast<long long>(plan.rows),
+               static_cast<long long>(plan.steps), static_cast<long long>(plan.total_memory_bytes >> 20),
+               static_cast<long long>(plan.checkpoint_bytes >> 20));
+}
+
 int train(const CommandLine& arguments) {
   const TrainOptions options = read_options(arguments);
   const std::string model_to_save = arguments.text("save-model");
   if (!model_to_save.empty() && options.method.method != Method::full) {
     throw EngineError("bad_option", "--save-model writes a dense model, which only method full trains");
   }
+  tell_plan(options);
   TrainControl control;
   control_of_signals = &control;
   for (const int signal : {SIGINT, SIGTERM}) std::signal(signal, [](int) { control_of_signals->request_stop(); });

@@ -187,7 +187,7 @@ std::optional<CheckpointWritten> CheckpointWriter::write(const Exec& exec, std::
   job_->thread = std::thread([this, job = job_.get(), manifest = std::move(manifest)] {
     try {
       job->written = write_checkpoint(dir_, snapshot_, manifest, free_bytes_);
-      prune_checkpoints(dir_, keep_, manifest.progress.step);
+      prune_checkpoints(dir_, std::max<int64_t>(keep_, 2), manifest.progress.step);
     } catch (...) {
       job->failure = std::current_exception();
     }
@@ -208,5 +208,7 @@ std::optional<CheckpointWritten> CheckpointWriter::finish() {
   if (job->failure) std::rethrow_exception(job->failure);
   return job->written;
 }
+
+void CheckpointWriter::prune(int64_t step) const { prune_checkpoints(dir_, keep_, step); }
 
 }  // namespace caravan

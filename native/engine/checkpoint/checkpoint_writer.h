@@ -57,6 +57,9 @@ class CheckpointWriter {
   std::optional<CheckpointWritten> poll();
   /// The same, after waiting for it.
   std::optional<CheckpointWritten> finish();
+  /// At the end of a good run: down to `keep` and the best. While the run goes on the one before the newest stays too,
+  /// since no step has yet shown that the newest is worth going on from.
+  void prune(int64_t step) const;
 
  private:
   struct Job;

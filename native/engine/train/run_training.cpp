@@ -92,7 +92,8 @@ class TrainingRun {
 
       const bool last = step == total_steps_;
       if (session_.validation && (last || due(options_.eval_steps))) evaluate();
-      if (last || due(options_.save_steps)) save();
+      // What a streak of skipped steps stands on is in doubt; the checkpoint before it stays the newest.
+      if (last || (due(options_.save_steps) && !skipped)) save();
       announce(checkpoints_->poll());
     }
     return finish();
@@ -228,6 +229,7 @@ class TrainingRun {
     if (!control_.discard() && progress_.step > 0 && saved_step_ != progress_.step) save();
     enter("saving");
     announce(checkpoints_->finish());
+    if (saved_step_ == progress_.step && progress_.consecutive_skips == 0) checkpoints_->prune(progress_.step);
     enter("finished");
     TrainResult result;
     result.reason = finished ? "finished" : "stopped";
