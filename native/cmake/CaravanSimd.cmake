@@ -17,7 +17,7 @@ set(CARAVAN_SIMD_FLAGS_amx ${_avx512} -mavx512bf16 -mamx-tile -mamx-bf16)
 if(MSVC)
   set(CARAVAN_SIMD_FLAGS_avx2 /arch:AVX2)
   set(CARAVAN_SIMD_FLAGS_avx512 /arch:AVX512)
-  set(CARAVAN_SIMD_FLAGS_avx512bf16 /arch:AVX512)
+  set(CARAVAN_SIMD_FLAGS_avx512bf16 /arch:AVX512 /D__AVX512BF16__=1)
   set(CARAVAN_SIMD_FLAGS_amx /arch:AVX512)
 endif()
 

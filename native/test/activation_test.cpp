@@ -61,10 +61,10 @@ void check_each(const Array& actual, double relative, const std::string& what, F
 
 std::vector<Isa> isas() {
   std::vector<Isa> found;
-  for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512bf16}) {
     if (cpu::limit_cpu_isa(isa) == isa) found.push_back(isa);
   }
-  cpu::limit_cpu_isa(Isa::avx512);
+  cpu::limit_cpu_isa(Isa::avx512bf16);
   return found;
 }
 
@@ -98,7 +98,7 @@ TEST_CASE("SwiGLU and GELU, forward and backward, equal their formulas") {
       }
     }
   }
-  cpu::limit_cpu_isa(Isa::avx512);
+  cpu::limit_cpu_isa(Isa::avx512bf16);
 }
 
 TEST_CASE("gradients may be written over their inputs") {
@@ -143,7 +143,7 @@ TEST_CASE("extreme inputs keep their meaning") {
     CHECK(std::isnan(out[6]));
     CHECK(out[8] == doctest::Approx(0.5e-30f));
   }
-  cpu::limit_cpu_isa(Isa::avx512);
+  cpu::limit_cpu_isa(Isa::avx512bf16);
 }
 
 TEST_CASE("add_inplace, convert and fill_zero work across types") {

@@ -75,10 +75,10 @@ void check_close(const Array& actual, const Array& expected, double relative, co
 
 std::vector<Isa> isas() {
   std::vector<Isa> found;
-  for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512bf16}) {
     if (cpu::limit_cpu_isa(isa) == isa) found.push_back(isa);
   }
-  cpu::limit_cpu_isa(Isa::avx512);
+  cpu::limit_cpu_isa(Isa::avx512bf16);
   return found;
 }
 
@@ -132,7 +132,7 @@ TEST_CASE("forward and backward equal the definition for every shape, window, ty
       }
     }
   }
-  cpu::limit_cpu_isa(Isa::avx512);
+  cpu::limit_cpu_isa(Isa::avx512bf16);
 }
 
 TEST_CASE("lse may be null") {
@@ -237,7 +237,7 @@ TEST_CASE("decoding against a cache equals the definition, for one query and for
       }
     }
   }
-  cpu::limit_cpu_isa(Isa::avx512);
+  cpu::limit_cpu_isa(Isa::avx512bf16);
 }
 
 TEST_CASE("scores far apart neither overflow nor vanish") {

@@ -94,10 +94,10 @@ Exec exec_with(const std::shared_ptr<ThreadPool>& pool) {
 
 std::vector<Isa> isas() {
   std::vector<Isa> found;
-  for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512bf16}) {
     if (cpu::limit_cpu_isa(isa) == isa) found.push_back(isa);
   }
-  cpu::limit_cpu_isa(Isa::avx512);
+  cpu::limit_cpu_isa(Isa::avx512bf16);
   return found;
 }
 
@@ -144,7 +144,7 @@ TEST_CASE("linear_forward and linear_backward_input equal their definition for e
       }
     }
   }
-  cpu::limit_cpu_isa(Isa::avx512);
+  cpu::limit_cpu_isa(Isa::avx512bf16);
 }
 
 TEST_CASE("activations of one type may be written as the other") {
@@ -181,7 +181,7 @@ TEST_CASE("linear_backward_weight and bias_backward add the sums over rows") {
       }
     }
   }
-  cpu::limit_cpu_isa(Isa::avx512);
+  cpu::limit_cpu_isa(Isa::avx512bf16);
 }
 
 TEST_CASE("grouped products treat each group as a product of its own, empty groups included") {

@@ -26,6 +26,7 @@ constexpr int64_t grain = 4096;
 const ActivationKernels& kernels() {
 #if defined(CARAVAN_X86_64)
   switch (cpu_isa()) {
+    case Isa::avx512bf16:
     case Isa::avx512: return avx512::activation;
     case Isa::avx2: return avx2::activation;
     case Isa::portable: break;

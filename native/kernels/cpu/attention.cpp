@@ -139,6 +139,7 @@ void decode_few(const Exec& exec, const AttentionSequence& s) {
 const AttentionKernels& attention_kernels() {
 #if defined(CARAVAN_X86_64)
   switch (cpu_isa()) {
+    case Isa::avx512bf16:
     case Isa::avx512: return avx512::attention;
     case Isa::avx2: return avx2::attention;
     case Isa::portable: break;

@@ -19,6 +19,9 @@ extern const GemmKernels kernels;
 namespace avx512 {
 extern const GemmKernels kernels;
 }
+namespace avx512bf16 {
+extern const GemmKernels kernels;
+}
 #endif
 
 namespace {
@@ -102,6 +105,8 @@ void run_skinny(const Exec& exec, const Gemm* products, int64_t count) {
   });
 }
 
+bool is_bf16(const Operand& x) { return x.type == OperandType::bf16 || x.round_to_bf16; }
+
 void run_tiled(const Exec& exec, const Gemm* products, int64_t count) {
   const GemmKernels& kernels = gemm_kernels();
   std::vector<Tiling> tilings;
@@ -121,8 +126,10 @@ void run_tiled(const Exec& exec, const Gemm* products, int64_t count) {
     const Gemm& g = products[p];
     const int64_t i0 = (i - t.first) / t.across * t.rows;
     const int64_t j0 = (i - t.first) % t.across * t.columns;
-    kernels.tile(g, i0, std::min(g.m, i0 + t.rows), j0, std::min(g.n, j0 + t.columns),
-                 scratch(Scratch::task, tile_scratch_floats()));
+    const bool bf16 = kernels.tile_bf16 != nullptr && is_bf16(g.a) && is_bf16(g.b);
+    const auto tile = bf16 ? kernels.tile_bf16 : kernels.tile;
+    tile(g, i0, std::min(g.m, i0 + t.rows), j0, std::min(g.n, j0 + t.columns),
+         scratch(Scratch::task, tile_scratch_floats()));
   });
 }
 
@@ -131,6 +138,7 @@ void run_tiled(const Exec& exec, const Gemm* products, int64_t count) {
 const GemmKernels& gemm_kernels() {
 #if defined(CARAVAN_X86_64)
   switch (cpu_isa()) {
+    case Isa::avx512bf16: return avx512bf16::kernels;
     case Isa::avx512: return avx512::kernels;
     case Isa::avx2: return avx2::kernels;
     case Isa::portable: break;

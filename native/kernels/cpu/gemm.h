@@ -1,8 +1,8 @@
 // General matrix product C = scale * A B (+ bias) (+ C) on blocks that fit the caches (Goto & van de Geijn, "Anatomy of
 // high-performance matrix multiplication", 2008), and its counterpart for a few rows of A.
 //
-// Every element of C is one chain of fused multiply-adds over k = 0, 1, ..., K - 1 from zero, rounded to C's type once
-// at the end. So neither blocking nor threads nor neighbours change a bit of it.
+// Every element of C is one chain of fused multiply-adds over k = 0, 1, ..., K - 1 from zero (of dot products of pairs,
+// where bf16 meets bf16 and the processor has AVX512_BF16), rounded to C's type once at the end. So neither blocking nor threads nor neighbours change a bit of it.
 #pragma once
 
 #include <cstdint>
@@ -50,6 +50,10 @@ struct Gemm {
 struct GemmKernels {
   /// Rows [i0, i1) and columns [j0, j1) of C; j0 is a multiple of 64. At most `max_tile_rows` by `max_tile_columns`.
   void (*tile)(const Gemm& gemm, int64_t i0, int64_t i1, int64_t j0, int64_t j1, float* scratch);
+
+  /// The same where both operands are, or are to be rounded to, bf16; null where the set has no instruction for it. Each
+  /// element of C is then one chain over pairs of k (gemm_bf16.inl).
+  void (*tile_bf16)(const Gemm& gemm, int64_t i0, int64_t i1, int64_t j0, int64_t j1, float* scratch);
 
   /// The path of at most `skinny_rows` rows, which reads each weight once and needs both operands k-contiguous. The sum
   /// over k runs in vector lanes: another order than `tile`'s, but again the same for every row and any `m`.

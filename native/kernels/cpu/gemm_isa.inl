@@ -1,9 +1,13 @@
-// The loops of gemm.h for one instruction set: included by gemm_portable.cpp, gemm_avx2.cpp and gemm_avx512.cpp.
+// The loops of gemm.h for one instruction set: included by gemm_portable.cpp, gemm_avx2.cpp, gemm_avx512.cpp
+// and gemm_avx512bf16.cpp.
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/gemm_finish.inl"
 #include "kernels/cpu/gemm_micro.inl"
 #include "kernels/cpu/gemm_pack.inl"
 #include "kernels/cpu/gemm_skinny.inl"
+#if defined(__AVX512BF16__)
+#include "kernels/cpu/gemm_bf16.inl"
+#endif
 
 namespace caravan::cpu::CARAVAN_ISA {
 namespace {
@@ -61,6 +65,10 @@ void gemm_tile(const Gemm& g, int64_t i0, int64_t i1, int64_t j0, int64_t j1, fl
 }  // namespace
 
 extern const GemmKernels kernels;
-const GemmKernels kernels = {gemm_tile, skinny_prepare, skinny_columns, dequantize};
+#if defined(__AVX512BF16__)
+const GemmKernels kernels = {gemm_tile, gemm_tile_bf16, skinny_prepare, skinny_columns, dequantize};
+#else
+const GemmKernels kernels = {gemm_tile, nullptr, skinny_prepare, skinny_columns, dequantize};
+#endif
 
 }  // namespace caravan::cpu::CARAVAN_ISA

@@ -16,7 +16,9 @@
 #include <immintrin.h>
 #endif
 
-#if defined(__AVX512F__)
+#if defined(__AVX512BF16__)
+#define CARAVAN_ISA avx512bf16
+#elif defined(__AVX512F__)
 #define CARAVAN_ISA avx512
 #elif defined(__AVX2__)
 #define CARAVAN_ISA avx2

@@ -1,0 +1,1 @@
+#include "kernels/cpu/gemm_isa.inl"
