@@ -6,6 +6,11 @@
 // of fused multiply-adds. A forward call with at most 8 rows (decoding; for the grouped form: 8 rows over all groups)
 // reads each weight once and sums in vector lanes. Within each, a row's bits are the same for any N; between the two
 // they differ by the rounding of fp32 sums.
+//
+// On processors with AVX512_BF16 the first kind takes two k at a time where both sides are bf16 (or rounded to it):
+// sum += a[k + 1] b[k + 1] and a[k] b[k] for k = 0, 2, 4, ... by VDPBF16PS, which rounds as the processor does and
+// takes subnormal operands and sums for zero. The bits differ from those of other instruction sets by the rounding of
+// fp32 sums; what they may depend on is the same.
 #pragma once
 
 #include "kernels/exec.h"
@@ -25,7 +30,7 @@ struct Weight {
 };
 
 /// y (N, O) = scale * x (N, C) W^T, W (O, C); adds to y when `accumulate`. `bias` (O, f32) may be null.
-/// NF4 is dequantised into fp32 while packing, rounded to x's dtype first (bf16 activations multiply bf16 weights).
+/// NF4 is dequantised while packing, rounded to x's dtype first (bf16 activations multiply bf16 weights).
 /// When x is bf16, dense f32 weights are rounded to bf16 likewise. Row results do not depend on N (but see above).
 void linear_forward(const Exec& exec, Ptr y, ConstPtr x, const Weight& w, const float* bias, int64_t n, float scale,
                     bool accumulate);

@@ -68,7 +68,7 @@ TEST_CASE("philox4x32-10 gives its authors' known answers") {
 
 TEST_CASE("streams of words equal philox one by one, on every instruction set and for every remainder") {
   const cpu::PhiloxRow row{0xdeadbeef, 17, 4, 2047, 0x12345};
-  for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512bf16}) {
     cpu::limit_cpu_isa(isa);
     for (const int64_t groups : {0, 1, 7, 8, 9, 16, 31, 257}) {
       for (const uint32_t first : {0u, 5u, 0xfffffffcu}) {  // the last wraps around
@@ -82,14 +82,14 @@ TEST_CASE("streams of words equal philox one by one, on every instruction set an
       }
     }
   }
-  cpu::limit_cpu_isa(Isa::avx512);
+  cpu::limit_cpu_isa(Isa::avx512bf16);
 }
 
 TEST_CASE("every element is kept and scaled, or dropped, as the definition says") {
   const auto pool = make_thread_pool(3);
   Exec exec;
   exec.pool = pool.get();
-  for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512bf16}) {
     cpu::limit_cpu_isa(isa);
     for (const DType dtype : {DType::f32, DType::bf16}) {
       for (const float p : {0.0f, 0.1f, 0.5f, 0.97f}) {
@@ -114,7 +114,7 @@ TEST_CASE("every element is kept and scaled, or dropped, as the definition says"
       }
     }
   }
-  cpu::limit_cpu_isa(Isa::avx512);
+  cpu::limit_cpu_isa(Isa::avx512bf16);
 }
 
 TEST_CASE("a dropped NaN is gone and a kept one stays") {

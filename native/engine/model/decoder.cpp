@@ -232,7 +232,9 @@ DecoderMemory plan_decoder_memory(const ModelConfig& config, const MethodOptions
   scratch.take<float>(rows);
   if (method.trains_everything()) f32_sum();
   memory.workspace = scratch.peak() + 64 * 64;  // rounding of each piece to 64 bytes
-  memory.logits = static_cast<size_t>(rows * config.vocab_size) * sizeof(float);
+  // In f32, and their gradient once more in bf16 where the products are.
+  const size_t each = sizeof(float) + (options.activation == DType::bf16 ? sizeof(bf16) : 0);
+  memory.logits = static_cast<size_t>(rows * config.vocab_size) * each;
   return memory;
 }
 

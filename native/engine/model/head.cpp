@@ -92,7 +92,11 @@ void loss_forward_backward(const Pass& pass, ConstPtr stream, const Targets& tar
     for_chunks(pass, targets, [&](int64_t first, int64_t m) {
       const HeadRows head = head_rows_forward(pass, stream, targets.rows + first, m, nullptr);
       cross_entropy(pass.exec, losses + first, head.logits, targets.ids + first, m, v, true, scale);
-      const Ptr dlogits = head.logits;
+      Ptr dlogits = head.logits;
+      if (pass.activation == DType::bf16) {
+        dlogits = pass.scratch->take(DType::bf16, m * v);
+        convert(pass.exec, dlogits, head.logits, m * v);
+      }
       const Ptr dnormed = pass.scratch->take(pass.activation, m * c);
       const Ptr drows = pass.scratch->take(pass.activation, m * c);
       if (dhead) linear_backward_weight(pass.exec, dhead, dlogits, head.normed, m, v, c, 1.0f);

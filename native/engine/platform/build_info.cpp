@@ -30,6 +30,7 @@ BuildInfo build_info() {
 #ifdef CARAVAN_X86_64
   info.simd_built.emplace_back(cpu::isa_name(cpu::Isa::avx2));
   info.simd_built.emplace_back(cpu::isa_name(cpu::Isa::avx512));
+  info.simd_built.emplace_back(cpu::isa_name(cpu::Isa::avx512bf16));
 #endif
   info.simd_used = cpu::isa_name(cpu::cpu_isa());
   return info;

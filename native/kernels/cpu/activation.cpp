@@ -63,23 +63,20 @@ void gelu_backward(const Exec& exec, Ptr dx, ConstPtr dout, ConstPtr x, int64_t 
 }
 
 void add_inplace(const Exec& exec, Ptr y, ConstPtr x, int64_t count) {
-  dispatch(y.dtype, [&]<typename T>() {
-    dispatch(x.dtype, [&]<typename S>() {
-      parallel_for(exec, count, grain, [a = y.as<T>(), b = x.as<S>()](int64_t first, int64_t last) {
-        for (int64_t i = first; i < last; ++i)
-          a[i] = static_cast<T>(static_cast<float>(a[i]) + static_cast<float>(b[i]));
-      });
-    });
+  parallel_for(exec, count, grain, [&](int64_t first, int64_t last) {
+    kernels().convert(is_bf16(y), is_bf16(x), true, y.data, x.data, first, last);
   });
 }
 
 void convert(const Exec& exec, Ptr y, ConstPtr x, int64_t count) {
-  dispatch(y.dtype, [&]<typename T>() {
-    dispatch(x.dtype, [&]<typename S>() {
-      parallel_for(exec, count, grain, [a = y.as<T>(), b = x.as<S>()](int64_t first, int64_t last) {
-        for (int64_t i = first; i < last; ++i) a[i] = static_cast<T>(static_cast<float>(b[i]));
-      });
+  if (y.dtype == x.dtype) {
+    parallel_for(exec, count, 4 * grain, [&](int64_t first, int64_t last) {
+      std::memcpy(y.at(first).data, x.at(first).data, static_cast<size_t>(last - first) * size_of(y.dtype));
     });
+    return;
+  }
+  parallel_for(exec, count, grain, [&](int64_t first, int64_t last) {
+    kernels().convert(is_bf16(y), is_bf16(x), false, y.data, x.data, first, last);
   });
 }
 

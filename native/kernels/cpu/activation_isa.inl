@@ -74,8 +74,36 @@ void swiglu_backward_typed(T* dgate, T* dup, const T* dout, const T* gate, const
   }
 }
 
+template <typename T, typename S>
+CARAVAN_INLINE void convert_typed(bool accumulate, T* y, const S* x, int64_t first, int64_t last) {
+  int64_t i = first;
+  if (accumulate) {
+    for (; i + Vec::width <= last; i += Vec::width) store(y + i, load(y + i) + load(x + i));
+  } else {
+    for (; i + Vec::width <= last; i += Vec::width) store(y + i, load(x + i));
+  }
+  for (; i < last; ++i) store_one(y + i, accumulate ? widen(y[i]) + widen(x[i]) : widen(x[i]));
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // By type
+
+template <typename T>
+void convert_to(bool x_bf16, bool accumulate, T* y, const void* x, int64_t first, int64_t last) {
+  if (x_bf16) {
+    convert_typed(accumulate, y, static_cast<const bf16_bits*>(x), first, last);
+  } else {
+    convert_typed(accumulate, y, static_cast<const float*>(x), first, last);
+  }
+}
+
+void convert(bool y_bf16, bool x_bf16, bool accumulate, void* y, const void* x, int64_t first, int64_t last) {
+  if (y_bf16) {
+    convert_to(x_bf16, accumulate, static_cast<bf16_bits*>(y), x, first, last);
+  } else {
+    convert_to(x_bf16, accumulate, static_cast<float*>(y), x, first, last);
+  }
+}
 
 void swiglu_forward(bool bf16, void* out, const void* gate, const void* up, int64_t first, int64_t last) {
   if (bf16) {
@@ -120,6 +148,6 @@ void gelu_backward(bool bf16, void* dx, const void* dout, const void* x, int64_t
 }  // namespace
 
 extern const ActivationKernels activation;
-const ActivationKernels activation = {swiglu_forward, swiglu_backward, gelu_forward, gelu_backward};
+const ActivationKernels activation = {swiglu_forward, swiglu_backward, gelu_forward, gelu_backward, convert};
 
 }  // namespace caravan::cpu::CARAVAN_ISA

@@ -5,12 +5,39 @@
 #include <numeric>
 #include <vector>
 
+#include "kernels/cpu/classifier_kernels.h"
+#include "kernels/cpu/cpu_isa.h"
 #include "kernels/cpu/element.h"
 
 namespace caravan::cpu {
+
+namespace portable {
+extern const ClassifierKernels classifier;
+}
+#if defined(CARAVAN_X86_64)
+namespace avx2 {
+extern const ClassifierKernels classifier;
+}
+namespace avx512 {
+extern const ClassifierKernels classifier;
+}
+#endif
+
 namespace {
 
 constexpr int64_t row_grain = 8;
+
+const ClassifierKernels& kernels() {
+#if defined(CARAVAN_X86_64)
+  switch (cpu_isa()) {
+    case Isa::avx512bf16:
+    case Isa::avx512: return avx512::classifier;
+    case Isa::avx2: return avx2::classifier;
+    case Isa::portable: break;
+  }
+#endif
+  return portable::classifier;
+}
 
 }  // namespace
 
@@ -77,17 +104,12 @@ void cross_entropy(const Exec& exec, float* losses, float* logits, const int32_t
         if (gradient) std::fill(row, row + v, 0.0f);
         continue;
       }
-      float largest = row[0];
-      for (int64_t i = 1; i < v; ++i) largest = std::max(largest, row[i]);
-      // A NaN logit must reach the loss: max() above may have passed it by.
-      float partial[8] = {};
-      for (int64_t i = 0; i < v; ++i) partial[i % 8] += std::exp(row[i] - largest);
-      double sum = 0.0;
-      for (const float p : partial) sum += p;
-      losses[r] = static_cast<float>(std::log(sum)) + largest - row[target];
+      const float at_target = row[target];
+      const float largest = kernels().largest(row, v);
+      const double sum = kernels().exponentials(row, v, largest, gradient);
+      losses[r] = static_cast<float>(std::log(sum)) + largest - at_target;
       if (!gradient) continue;
-      const auto scale = static_cast<float>(gradient_scale / sum);
-      for (int64_t i = 0; i < v; ++i) row[i] = std::exp(row[i] - largest) * scale;
+      kernels().scale(row, v, static_cast<float>(gradient_scale / sum));
       row[target] -= gradient_scale;
     }
   });

@@ -3,25 +3,44 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/activation.h"
+#include "kernels/cpu/cpu_isa.h"
+#include "kernels/cpu/dropout_kernels.h"
 #include "kernels/cpu/philox_words.h"
 
 namespace caravan::cpu {
+
+namespace portable {
+extern const DropoutKernels dropout;
+}
+#if defined(CARAVAN_X86_64)
+namespace avx2 {
+extern const DropoutKernels dropout;
+}
+namespace avx512 {
+extern const DropoutKernels dropout;
+}
+#endif
+
 namespace {
 
 constexpr int64_t row_grain = 4;
 /// Channels whose random words are drawn at a time: 4 KiB of them.
 constexpr int64_t chunk = 1024;
 
-template <typename T, bool accumulate>
-void apply_row(T* y, const T* x, const uint32_t* words, int64_t count, uint32_t threshold, float scale) {
-  for (int64_t j = 0; j < count; ++j) {
-    const float kept = words[j] >= threshold ? static_cast<float>(x[j]) * scale : 0.0f;
-    y[j] = accumulate ? T(static_cast<float>(y[j]) + kept) : T(kept);
+const DropoutKernels& kernels() {
+#if defined(CARAVAN_X86_64)
+  switch (cpu_isa()) {
+    case Isa::avx512bf16:
+    case Isa::avx512: return avx512::dropout;
+    case Isa::avx2: return avx2::dropout;
+    case Isa::portable: break;
   }
+#endif
+  return portable::dropout;
 }
 
-template <typename T, bool accumulate>
-void apply(const Exec& exec, T* y, const T* x, const DropoutMask& mask, int64_t n, int64_t c) {
+void apply(const Exec& exec, Ptr y, ConstPtr x, const DropoutMask& mask, int64_t n, int64_t c, bool accumulate) {
   const auto threshold = static_cast<uint32_t>(std::floor(static_cast<double>(mask.p) * 4294967296.0));
   const float scale = 1.0f / (1.0f - mask.p);
   parallel_for(exec, n, row_grain, [&](int64_t first, int64_t last) {
@@ -32,7 +51,8 @@ void apply(const Exec& exec, T* y, const T* x, const DropoutMask& mask, int64_t 
       for (int64_t j = 0; j < c; j += chunk) {
         const int64_t count = std::min(chunk, c - j);
         philox_words(words, row, static_cast<uint32_t>(j / 4), (count + 3) / 4);
-        apply_row<T, accumulate>(y + r * c + j, x + r * c + j, words, count, threshold, scale);
+        kernels().apply(y.dtype == DType::bf16, accumulate, y.at(r * c + j).data, x.at(r * c + j).data, words, count,
+                        threshold, scale);
       }
     }
   });
@@ -42,19 +62,12 @@ void apply(const Exec& exec, T* y, const T* x, const DropoutMask& mask, int64_t 
 
 void dropout_apply(const Exec& exec, Ptr y, ConstPtr x, const DropoutMask& mask, int64_t n, int64_t c,
                    bool accumulate) {
-  dispatch(y.dtype, [&]<typename T>() {
-    if (mask.p == 0.0f) {
-      parallel_for(exec, n, row_grain, [&](int64_t first, int64_t last) {
-        for (int64_t i = first * c; i < last * c; ++i)
-          y.as<T>()[i] =
-              accumulate ? T(static_cast<float>(y.as<T>()[i]) + static_cast<float>(x.as<T>()[i])) : x.as<T>()[i];
-      });
-    } else if (accumulate) {
-      apply<T, true>(exec, y.as<T>(), x.as<T>(), mask, n, c);
-    } else {
-      apply<T, false>(exec, y.as<T>(), x.as<T>(), mask, n, c);
-    }
-  });
+  if (mask.p != 0.0f) return apply(exec, y, x, mask, n, c, accumulate);
+  if (accumulate) {
+    add_inplace(exec, y, x, n * c);
+  } else {
+    convert(exec, y, x, n * c);
+  }
 }
 
 }  // namespace caravan::cpu

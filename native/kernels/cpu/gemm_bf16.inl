@@ -78,16 +78,16 @@ MicroKernelBf16 micro_kernel_bf16_for(int64_t rows) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Operands as bf16
 
-/// The nearest bf16 of fp32; subnormal ones become zero, which is what the product would take them for.
+/// The nearest bf16 of fp32; subnormal ones may become zero, which is what the product takes them for.
 CARAVAN_INLINE void narrow_run(bf16_bits* out, const float* in, int64_t count) {
   int64_t i = 0;
   for (; i + 32 <= count; i += 32) {
     _mm512_storeu_si512(out + i, (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(in + i + 16), _mm512_loadu_ps(in + i)));
   }
-  for (; i < count; i += 16) {
-    const __mmask16 some = static_cast<__mmask16>(count - i < 16 ? (1u << (count - i)) - 1 : 0xffffu);
-    _mm256_mask_storeu_epi16(out + i, some, (__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(some, in + i)));
+  for (; i + 16 <= count; i += 16) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i), (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(in + i)));
   }
+  for (; i < count; ++i) out[i] = narrow(in[i]);
 }
 
 /// Elements [first, first + count) of the operand in memory order, where they lie or in `staged`. count <=
@@ -111,13 +111,17 @@ CARAVAN_INLINE void interleave(float* out, const bf16_bits* even, const bf16_bit
                                                    8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
   const __m512i first = _mm512_load_si512(low);
   const __m512i second = _mm512_add_epi16(first, _mm512_set1_epi16(16));
-  for (int64_t i = 0; i < count; i += 32) {
-    const int64_t left = count - i;
-    const __mmask32 some = left < 32 ? (1u << left) - 1 : 0xffffffffu;
-    const __m512i e = _mm512_maskz_loadu_epi16(some, even + i);
-    const __m512i o = odd == nullptr ? _mm512_setzero_si512() : _mm512_maskz_loadu_epi16(some, odd + i);
-    _mm512_mask_storeu_epi32(out + i, static_cast<__mmask16>(some), _mm512_permutex2var_epi16(e, first, o));
-    _mm512_mask_storeu_epi32(out + i + 16, static_cast<__mmask16>(some >> 16), _mm512_permutex2var_epi16(e, second, o));
+  int64_t i = 0;
+  // Whole vectors without masks: Zen 4 takes many cycles for a masked store.
+  for (; i + 32 <= count; i += 32) {
+    const __m512i e = _mm512_loadu_si512(even + i);
+    const __m512i o = odd == nullptr ? _mm512_setzero_si512() : _mm512_loadu_si512(odd + i);
+    _mm512_storeu_si512(out + i, _mm512_permutex2var_epi16(e, first, o));
+    _mm512_storeu_si512(out + i + 16, _mm512_permutex2var_epi16(e, second, o));
+  }
+  for (; i < count; ++i) {
+    const uint32_t word = even[i] | static_cast<uint32_t>(odd == nullptr ? 0 : odd[i]) << 16;
+    std::memcpy(out + i, &word, sizeof word);
   }
 }
 

@@ -1,0 +1,1 @@
+#include "kernels/cpu/classifier_isa.inl"
