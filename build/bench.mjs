@@ -1,6 +1,8 @@
-// `npm run bench [-- NAME ARGS...]`: builds native/bench and runs one of its programs, or lists them.
+// `npm run bench [-- NAME ARGS...]`: builds native/bench and runs one of its programs, or lists them. `training` is the
+// comparison with PyTorch: `npm run bench -- training [ROUNDS [STEPS]]`.
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { benchTraining } from './bench_training.mjs';
 import { buildNative } from './native.mjs';
 import { run } from './tools.mjs';
 
@@ -10,8 +12,10 @@ const programs = readdirSync(join(folder, 'bench')).filter((name) => /_bench(\.e
 const [wanted, ...args] = process.argv.slice(2);
 if (wanted === undefined) {
   process.stdout.write(
-    `npm run bench -- NAME; the names are: ${programs.map((name) => name.replace(/_bench.*/, '')).join(', ')}\n`,
+    `npm run bench -- NAME; the names are: training, ${programs.map((name) => name.replace(/_bench.*/, '')).join(', ')}\n`,
   );
+} else if (wanted === 'training') {
+  process.exitCode = await benchTraining(folder, args);
 } else {
   const program = programs.find((name) => name.replace(/_bench.*/, '') === wanted);
   if (program === undefined) {
