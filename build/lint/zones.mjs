@@ -57,22 +57,38 @@ export function importZones(root) {
       may: [...shared, 'core/engine/AddonTypes.ts'],
       never: [...host, ...nativePackages],
     },
+    // Starting and hearing other processes: both ends of what core/engine and core/data say.
+    { folder: 'core/process', may: shared, never: [...host, ...nativePackages] },
     { folder: 'core/onnx/export', may: shared, never: [...host, ...nativePackages] },
     { folder: 'core/onnx/session', may: shared, never: [...host, 'better-sqlite3', '@duckdb/*'] },
     {
       folder: 'core/engine',
-      may: [...shared, 'core/prompt', 'core/onnx'],
+      may: [...shared, 'core/prompt', 'core/process', 'core/onnx'],
       never: [...host, ...nativePackages],
     },
     {
       folder: 'core/data',
-      may: [...shared, 'core/prompt', 'core/engine/AddonTypes.ts', 'core/engine/loadAddon.ts'],
+      may: [
+        ...shared,
+        'core/prompt',
+        'core/process',
+        'core/engine/AddonTypes.ts',
+        'core/engine/loadAddon.ts',
+      ],
       never: [...host, 'better-sqlite3', 'onnxruntime-*'],
     },
     { folder: 'core/data/client.ts', never: [...host, ...nativePackages] },
     {
       folder: 'core/host',
-      may: [...shared, 'core/store', 'core/services', ...processClients, 'core/onnx/export', 'core/demo'],
+      may: [
+        ...shared,
+        'core/store',
+        'core/services',
+        'core/process',
+        ...processClients,
+        'core/onnx/export',
+        'core/demo',
+      ],
       never: [...host, ...nativePackages],
     },
     {

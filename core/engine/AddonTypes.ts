@@ -3,7 +3,8 @@
  *
  * Conventions: every function that can take longer than a millisecond returns a promise and runs off the JavaScript
  * thread; a rejected promise carries an `Error` whose `code` is one of the contract's error codes. Options are checked
- * once, at the call; an unknown or missing field rejects with code `bad_option` and names the field. Sizes are bytes,
+ * once, at the call; an unknown or missing field rejects (or throws, where there is no promise) with code `bad_option` and
+ * names the field. What is disposed throws `wrong_state` when it is used; disposing twice does nothing. Sizes are bytes,
  * times milliseconds, positions count from 0, ends are exclusive.
  */
 
@@ -15,7 +16,8 @@ export interface Addon {
   openTokenizer(tokenizerJsonPath: string): Promise<AddonTokenizer>;
   /** SHA-256 of a file, as lower-case hex, read in the background. */
   hashFile(path: string): Promise<string>;
-  /** SHA-256 over names, types, shapes and bytes of all tensors in a model folder: the model's identity. */
+  /** SHA-256 over names, types, shapes and bytes of all tensors of a model folder, sorted by name: the model's identity,
+   * however its files are cut. */
   hashModel(dir: string, onProgress?: (progress: Progress) => void): Promise<string>;
   /** Reads config.json and the tensor headers alone. */
   inspectModel(dir: string): Promise<ModelSummary>;
@@ -73,6 +75,9 @@ export interface AddonTokenizer {
   /** What the tokenizer's own post-processor adds by default. */
   readonly addsBos: boolean;
   readonly addsEos: boolean;
+  /** The ids that it adds; null where it adds none. */
+  readonly bosId: number | null;
+  readonly eosId: number | null;
   /** Ids of the text alone: no BOS, EOS or template. Text is never turned into a special token by being spelled like
    * one unless `parseSpecial`. @throws code `invalid_utf8` for lone surrogates. */
   encode(text: string, options?: { parseSpecial?: boolean }): Int32Array;
@@ -187,8 +192,9 @@ export interface AddonModel {
   readonly numExperts: number;
   readonly topK: number;
   readonly memoryBytes: number;
-  /** Streams: `onToken` is called once per new token, on the JavaScript thread, in order. Resolves at the end. One
-   * generation at a time per conversation; several conversations may be open. */
+  /** Streams: `onToken` is called once per new token, on the JavaScript thread, in order. Resolves at the end. Several
+   * may run at once, each under an id of its own. An exception of `onToken` ends the generation and is what the promise
+   * rejects with. Disposing the model cancels what is under way. */
   generate(options: GenerateOptions, onToken: (token: GeneratedToken) => void): Promise<GenerateResult>;
   /** Ends the generation with this id at its next token. */
   cancel(generationId: string): void;
@@ -329,6 +335,7 @@ export interface TrainOptions {
   identity: Record<string, string>;
 }
 
+/** Called on the JavaScript thread, in order; nothing is lost: a trainer that is far ahead of a busy thread waits for it. */
 export interface TrainListener {
   /** loading, probing, evaluating, training, saving, paused, finished. */
   onPhase(phase: TrainPhase): void;
@@ -350,6 +357,7 @@ export interface AddonTrainer {
   /** Finishes the step under way, writes a checkpoint (unless `discard`) and lets `start()` resolve. */
   stop(options?: { discard?: boolean }): void;
   readonly state: 'idle' | 'running' | 'paused' | 'stopping' | 'ended' | 'failed' | 'disposed';
+  /** Ends a run under way without a checkpoint; its `start()` rejects with `cancelled`. */
   dispose(): void;
 }
 

@@ -62,7 +62,9 @@ export interface GenerateRequest {
  * It keeps the models used last open. */
 export interface InferenceEngine {
   readonly pid: number | null;
+  /** `onToken` gets what is new of the text, and how many tokens the answer has so far. */
   generate(request: GenerateRequest, onToken: (text: string, tokens: number) => void): Promise<Answer>;
+  /** The answer then resolves with stopReason `cancelled` and what it had. */
   cancel(answerId: string): void;
   /** Context and continuation are tokenised together, with the tokenizer's own BOS default. */
   score(
@@ -90,3 +92,5 @@ export interface Engines {
   startTraining(options: TrainOptions, listener: TrainingListener): TrainingEngine;
   readonly inference: InferenceEngine;
 }
+
+export { createEngines, type EnginesOptions } from './createEngines.ts';

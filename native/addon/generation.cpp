@@ -34,7 +34,7 @@ Napi::Value token_to_js(Napi::Env env, const GeneratedToken& token) {
 
 Napi::Value result_to_js(Napi::Env env, const GenerateResult& generated) {
   const Napi::Object result = Napi::Object::New(env);
-  result.Set("ids", array_of(env, generated.ids, [](Napi::Env e, int32_t id) { return number(e, int64_t{id}); }));
+  result.Set("ids", int32_array(env, generated.ids));
   result.Set("text", generated.text);
   result.Set("stopReason", stop_reason_name(generated.stop_reason));
   result.Set("promptTokens", number(env, generated.prompt_tokens));

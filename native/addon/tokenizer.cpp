@@ -1,5 +1,6 @@
 #include "addon/tokenizer.h"
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -31,6 +32,8 @@ EncodeOptions to_encode_options(Napi::Value value, const char* call, int* thread
   return options;
 }
 
+Napi::Value id_to_js(Napi::Env env, std::optional<int32_t> id) { return id ? number(env, int64_t{*id}) : env.Null(); }
+
 struct Batch {
   std::vector<int32_t> ids;
   std::vector<double> offsets;
@@ -56,7 +59,8 @@ Napi::Function TokenizerObject::define(Napi::Env env) {
   using T = TokenizerObject;
   return DefineClass(env, "AddonTokenizer",
                      {InstanceAccessor<&T::vocab_size>("vocabSize"), InstanceAccessor<&T::adds_bos>("addsBos"),
-                      InstanceAccessor<&T::adds_eos>("addsEos"), InstanceMethod<&T::encode>("encode"),
+                      InstanceAccessor<&T::adds_eos>("addsEos"), InstanceAccessor<&T::bos_id>("bosId"),
+                      InstanceAccessor<&T::eos_id>("eosId"), InstanceMethod<&T::encode>("encode"),
                       InstanceMethod<&T::encode_batch>("encodeBatch"), InstanceMethod<&T::decode>("decode"),
                       InstanceMethod<&T::token_to_id>("tokenToId"), InstanceMethod<&T::id_to_token>("idToToken"),
                       InstanceMethod<&T::is_special>("isSpecial"), InstanceMethod<&T::dispose>("dispose")});
@@ -108,6 +112,14 @@ Napi::Value TokenizerObject::adds_eos(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] { return flag(info.Env(), tokenizer()->adds_eos()); });
 }
 
+Napi::Value TokenizerObject::bos_id(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return id_to_js(info.Env(), tokenizer()->bos_id()); });
+}
+
+Napi::Value TokenizerObject::eos_id(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return id_to_js(info.Env(), tokenizer()->eos_id()); });
+}
+
 Napi::Value TokenizerObject::encode(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     const EncodeOptions options = to_encode_options(info[1], "encode", nullptr);
@@ -150,8 +162,7 @@ Napi::Value TokenizerObject::decode(const Napi::CallbackInfo& info) {
 
 Napi::Value TokenizerObject::token_to_id(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto id = tokenizer()->token_to_id(to_text(info[0], "tokenToId: token"));
-    return id ? number(info.Env(), int64_t{*id}) : info.Env().Null();
+    return id_to_js(info.Env(), tokenizer()->token_to_id(to_text(info[0], "tokenToId: token")));
   });
 }
 

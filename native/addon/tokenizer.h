@@ -24,6 +24,8 @@ class TokenizerObject : public Napi::ObjectWrap<TokenizerObject> {
   Napi::Value vocab_size(const Napi::CallbackInfo& info);
   Napi::Value adds_bos(const Napi::CallbackInfo& info);
   Napi::Value adds_eos(const Napi::CallbackInfo& info);
+  Napi::Value bos_id(const Napi::CallbackInfo& info);
+  Napi::Value eos_id(const Napi::CallbackInfo& info);
   Napi::Value encode(const Napi::CallbackInfo& info);
   Napi::Value encode_batch(const Napi::CallbackInfo& info);
   Napi::Value decode(const Napi::CallbackInfo& info);

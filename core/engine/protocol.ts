@@ -1,0 +1,215 @@
+/** The protocol between a host and its engine processes. Both ends parse what they receive. */
+import * as z from 'zod';
+import { answerSchema, samplingSchema } from '../shared/chat/chat.ts';
+import { contractErrorSchema } from '../shared/contract/errors.ts';
+import { messageSchema } from '../shared/dataset/source.ts';
+import type {
+  BuildInfo,
+  CheckpointInfo,
+  DeviceInfo,
+  EvaluationMetrics,
+  OpenModelOptions,
+  RouteResult,
+  ScoreResult,
+  StepMetrics,
+  TrainingPlan,
+  TrainOptions,
+  TrainResult,
+} from './AddonTypes.ts';
+
+/** Any number: a loss that is not finite is news too. */
+const real = z.custom<number>((value) => typeof value === 'number', 'a number');
+const int32 = z.instanceof(Int32Array);
+const float32 = z.instanceof(Float32Array);
+const float64 = z.instanceof(Float64Array);
+
+const phases = ['loading', 'evaluating', 'training', 'saving', 'paused', 'finished'] as const;
+
+/** The addon checks every field of these by name; here it is enough that they are objects. */
+const trainOptions = z.custom<TrainOptions>(isObject, 'training options');
+const openModelOptions = z.custom<OpenModelOptions>(isObject, 'options of a model');
+
+const sourceLoss = z.object({ source: z.string(), loss: real, targetTokens: z.number() });
+
+const stepMetrics: z.ZodType<StepMetrics> = z.object({
+  step: z.number(),
+  totalSteps: z.number(),
+  epoch: z.number(),
+  loss: real,
+  lossBySource: z.array(sourceLoss),
+  balanceLoss: real,
+  balanceGradNorm: real,
+  lr: real,
+  gradNorm: real,
+  skipped: z.boolean(),
+  tokens: z.number(),
+  targetTokens: z.number(),
+  paddingTokens: z.number(),
+  stepMs: z.number(),
+  tokensPerSecond: real,
+  memoryBytes: z.number(),
+  expertShares: float32,
+  rows: int32,
+  rowLosses: float32,
+});
+
+const evaluationMetrics: z.ZodType<EvaluationMetrics> = z.object({
+  step: z.number(),
+  loss: real,
+  bySource: z.array(sourceLoss.extend({ rows: z.number() })),
+  evaluationMs: z.number(),
+});
+
+const checkpointInfo: z.ZodType<CheckpointInfo> = z.object({
+  step: z.number(),
+  path: z.string(),
+  bytes: z.number(),
+  problem: z.string().nullable(),
+});
+
+const trainResult: z.ZodType<TrainResult> = z.object({
+  reason: z.enum(['finished', 'stopped']),
+  step: z.number(),
+  totalSteps: z.number(),
+  checkpoint: z.string().nullable(),
+  stepZeroDifference: real,
+  quantizationDifference: real.nullable(),
+});
+
+const probe = z.object({ stepMs: z.number(), tokensPerSecond: real });
+
+const trainingPlan: z.ZodType<TrainingPlan> = z.object({
+  parameters: z.object({
+    base: z.number(),
+    lora: z.number(),
+    adapters: z.number(),
+    routers: z.number(),
+    trainable: z.number(),
+    total: z.number(),
+  }),
+  memory: z.array(z.object({ item: z.string(), bytes: z.number() })),
+  totalMemoryBytes: z.number(),
+  checkpointBytes: z.number(),
+  rows: z.number(),
+  steps: z.number(),
+  warmupSteps: z.number(),
+  probe: probe.nullable(),
+});
+
+const scoreResult: z.ZodType<ScoreResult & { ids: number[] }> = z.object({
+  logprob: real,
+  tokenLogprobs: float64,
+  greedy: z.boolean(),
+  ids: z.array(z.number()),
+});
+
+const routeResult: z.ZodType<RouteResult> = z.object({
+  layers: z.number(),
+  experts: z.number(),
+  groups: z.number(),
+  first: float64,
+  second: float64,
+  any: float64,
+  tokens: float64,
+});
+
+const deviceInfo: z.ZodType<DeviceInfo> = z.object({
+  kind: z.enum(['cpu', 'cuda']),
+  name: z.string(),
+  units: z.number(),
+  totalMemoryBytes: z.number(),
+  freeMemoryBytes: z.number(),
+  computeCapability: z.string().exactOptional(),
+  driverVersion: z.string().exactOptional(),
+});
+
+const buildInfo: z.ZodType<BuildInfo> = z.object({
+  version: z.string(),
+  buildId: z.string(),
+  compiler: z.string(),
+  cuda: z.boolean(),
+  simd: z.object({ built: z.array(z.string()), used: z.string() }),
+});
+
+const nothing = z.object({});
+
+/** What an engine is asked and answers. */
+export const requests = {
+  generate: {
+    params: z.object({
+      model: openModelOptions,
+      answerId: z.string(),
+      messages: z.array(messageSchema),
+      template: z.enum(['camelidae', 'model']),
+      tokens: z.object({
+        bos: z.string().nullable(),
+        eos: z.string().nullable(),
+        specials: z.array(z.string()).readonly(),
+        chatTemplate: z.string().nullable(),
+      }),
+      tokenizerPath: z.string(),
+      sampling: samplingSchema,
+      stopIds: z.array(z.number().int()),
+    }),
+    result: answerSchema,
+  },
+  score: {
+    params: z.object({
+      model: openModelOptions,
+      tokenizerPath: z.string(),
+      rows: z.array(z.object({ context: z.string(), continuation: z.string() })),
+    }),
+    result: z.array(scoreResult),
+  },
+  route: {
+    params: z.object({
+      model: openModelOptions,
+      tokenizerPath: z.string(),
+      rows: z.array(z.object({ text: z.string(), group: z.number().int() })),
+      groups: z.number().int(),
+    }),
+    result: routeResult,
+  },
+  plan: { params: z.object({ options: trainOptions }), result: trainingPlan },
+  probe: { params: z.object({ options: trainOptions }), result: probe },
+  listCheckpoints: { params: z.object({ checkpointDir: z.string() }), result: z.array(checkpointInfo) },
+  devices: { params: nothing, result: z.array(deviceInfo) },
+  buildInfo: { params: nothing, result: buildInfo },
+} as const;
+
+export type Requests = typeof requests;
+export type RequestName = keyof Requests;
+export type RequestParams<N extends RequestName> = z.infer<Requests[N]['params']>;
+export type RequestResult<N extends RequestName> = z.infer<Requests[N]['result']>;
+
+export const toEngineSchema = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('request'), id: z.number(), name: z.string(), params: z.unknown() }),
+  z.object({ type: z.literal('cancel'), answerId: z.string() }),
+  // One run in a process, from the first of these to its end.
+  z.object({ type: z.literal('train'), options: trainOptions }),
+  z.object({ type: z.literal('pause') }),
+  z.object({ type: z.literal('resume') }),
+  z.object({ type: z.literal('stop'), discard: z.boolean() }),
+]);
+export type ToEngine = z.infer<typeof toEngineSchema>;
+
+export const fromEngineSchema = z.discriminatedUnion('type', [
+  /** Every second: the event loop turns. */
+  z.object({ type: z.literal('beat') }),
+  z.object({ type: z.literal('result'), id: z.number(), result: z.unknown() }),
+  z.object({ type: z.literal('error'), id: z.number(), error: contractErrorSchema }),
+  /** New text of an answer, and how many tokens it has so far. */
+  z.object({ type: z.literal('token'), id: z.number(), text: z.string(), tokens: z.number() }),
+  z.object({ type: z.literal('phase'), phase: z.enum(phases) }),
+  z.object({ type: z.literal('steps'), steps: z.array(stepMetrics) }),
+  z.object({ type: z.literal('evaluation'), evaluation: evaluationMetrics }),
+  z.object({ type: z.literal('checkpoint'), checkpoint: checkpointInfo }),
+  z.object({ type: z.literal('log'), level: z.enum(['info', 'warning']), message: z.string() }),
+  z.object({ type: z.literal('ended'), result: trainResult }),
+  z.object({ type: z.literal('failed'), error: contractErrorSchema }),
+]);
+export type FromEngine = z.infer<typeof fromEngineSchema>;
+
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null;
+}
