@@ -42,8 +42,8 @@ METHOD = dict(
 )
 
 
-# Initial values by the end of a tensor's name, the first that matches: center, spread, and whether the spread is divided by
-# the square root of the last dimension. Large enough that every part of the formula shows in the result.
+# Initial values by the end of a tensor's name, the first that matches: center, spread, and whether the spread is
+# divided by the square root of the last dimension. Large enough that every part of the formula shows in the result.
 RULES = [
     ["norm.weight", 1.0, 0.3, False],
     [".bias", 0.0, 0.3, False],
@@ -66,8 +66,9 @@ def steer_router(push):
     """Every token has the same large first channel, by which the routers are pushed towards or away from an expert."""
 
     def initial(shapes, seed):
-        tensors = {"model.embed_tokens.weight": draw(seed, "model.embed_tokens.weight", shapes["model.embed_tokens.weight"])}
-        tensors["model.embed_tokens.weight"][:, 0] = 8.0
+        embedding = "model.embed_tokens.weight"
+        tensors = {embedding: draw(seed, embedding, shapes[embedding])}
+        tensors[embedding][:, 0] = 8.0
         for name in shapes:
             if name.endswith("post_attention_layernorm.weight"):
                 tensors[name] = np.ones(shapes[name], dtype=np.float32)
@@ -101,6 +102,7 @@ def make_case(name, family, config, method, **changes):
         method=dict(METHOD, method=method, **changes.pop("numbers", {})),
         initial=draw_all,
         routes=anywhere,
+        base="f32",
         seed=1,
         conversations=4,
         lengths=(4, 11),
@@ -109,6 +111,7 @@ def make_case(name, family, config, method, **changes):
         max_grad_norm=0.3,
         steps=10,
         first_margin=1e-3,
+        bf16=False,
     )
     unknown = changes.keys() - case.keys()
     assert not unknown, unknown
@@ -118,28 +121,73 @@ def make_case(name, family, config, method, **changes):
 
 def method_cases(family, config, tied):
     def case(name, method, **changes):
-        own = {key: changes.pop(key) for key in ("intermediate_size", "tie_word_embeddings") if key in changes}
-        return make_case(f"{family}-{name}", family, dict(config, **own), method, **changes)
+        if method in ("full", "upcycle"):  # a file holds every weight twice
+            changes["config"] = dict(hidden_size=15, vocab_size=31, intermediate_size=13, **changes.get("config", {}))
+        own = dict(config, **changes.pop("config", {}))
+        return make_case(f"{family}-{name}", family, own, method, **changes)
 
     dropout = dict(lora_dropout=0.1, adapter_dropout=0.1)
     return [
-        case("lora", "lora"),
+        case("lora", "lora", bf16=True),
         case("lora-dropout", "lora", numbers=dropout, weight_decay=0.1),
         # The first step's margin is wide, so that bf16 arithmetic makes the same choices.
-        case("pesc-4-2", "pesc", first_margin=0.15),
+        case("pesc-4-2", "pesc", first_margin=0.15, bf16=True),
         case("pesc-4-1", "pesc", numbers=dict(top_k=1)),
         case("pesc-8-2", "pesc", numbers=dict(num_experts=8, adapter_scale=0.25)),
         case("pesc-8-1", "pesc", numbers=dict(num_experts=8, top_k=1)),
         case("pesc-hole", "pesc", initial=steer_router(-1.5), routes=not_on_expert_2),
         case("pesc-one", "pesc", numbers=dict(top_k=1), initial=steer_router(1.0), routes=all_on_expert_2),
         case("pesc-dropout", "pesc", numbers=dropout),
-        case("full", "full", intermediate_size=13, weight_decay=0.1),
-        case(f"full-{'un' if tied else ''}tied", "full", intermediate_size=13, tie_word_embeddings=not tied),
-        case("upcycle", "upcycle", intermediate_size=11, numbers=dict(num_experts=3)),
+        case("pesc-nf4", "pesc", base="nf4"),
+        case("full", "full", weight_decay=0.1, bf16=True),
+        case(f"full-{'un' if tied else ''}tied", "full", config=dict(tie_word_embeddings=not tied)),
+        case("upcycle", "upcycle", numbers=dict(num_experts=3), first_margin=0.15, bf16=True),
+    ]
+
+
+def family_cases():
+    """What other families and scalings of the rotary embedding change: one step's logits and gradients."""
+
+    def case(name, family, method, numbers=(), lengths=(4, 11), **config):
+        small = dict(LLAMA, intermediate_size=13, vocab_size=23)
+        return make_case(
+            f"family-{name}", family, {**small, **config}, method, numbers=dict(numbers), lengths=lengths, steps=1
+        )
+
+    def rope(kind, **values):
+        return {"rope_type": kind, "rope_theta": 10000.0, **values}
+
+    stretched = dict(factor=4.0, original_max_position_embeddings=16)
+    return [
+        case("mistral-window", "mistral", "full", sliding_window=3),
+        case("mistral", "mistral", "lora", sliding_window=None),
+        case("qwen2-window", "qwen2", "lora", use_sliding_window=True, sliding_window=3, max_window_layers=1),
+        case("qwen3", "qwen3", "full", tie_word_embeddings=True),
+        case("qwen3-bias", "qwen3", "lora", attention_bias=True),
+        case("llama-bias", "llama", "full", attention_bias=True, mlp_bias=True),
+        case("llama-bias-pesc", "llama", "pesc", attention_bias=True, mlp_bias=True),
+        case("linear", "llama", "lora", rope_parameters=rope("linear", factor=2.5)),
+        # Every conversation is longer than max_position_embeddings, and as long as the others.
+        case(
+            "dynamic",
+            "llama",
+            "lora",
+            rope_parameters=rope("dynamic", factor=3.0),
+            max_position_embeddings=7,
+            lengths=(10, 11),
+        ),
+        case(
+            "llama3",
+            "llama",
+            "lora",
+            rope_parameters=rope("llama3", low_freq_factor=1.0, high_freq_factor=4.0, **stretched),
+        ),
+        case("yarn", "llama", "lora", rope_parameters=rope("yarn", **stretched)),
     ]
 
 
 CASES = [
     *method_cases("llama", LLAMA, tied=False),
     *method_cases("qwen2", QWEN2, tied=True),
+    *family_cases(),
 ]

@@ -25,6 +25,7 @@ from safetensors.numpy import save_file
 
 from record_case_list import CASES, RULES, draw
 from record_models import CraftedModel, describe_config, make_config
+from record_nf4 import stored_as_nf4
 from record_random import integers
 from record_rope import record_rope
 
@@ -102,17 +103,27 @@ def make_optimizer(model, case):
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=case["lr"], betas=(0.9, 0.999), eps=1e-8)
 
 
+def to_array(tensor):
+    tensor = tensor.detach()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy().copy()
+
+
 def join(tensors):
     return torch.cat([tensor.detach().flatten() for tensor in tensors])
 
 
 def run_case(case, seed, dtype=torch.float32):
-    """The tensors of a case, or None where a top-k choice is too close to call or the experts' loads are not those wanted."""
+    """A case's tensors; None where a top-k choice is too close to call or the experts' loads are not those wanted."""
     config = make_config(case["family"], **case["config"])
     method = case["method"]
     model = CraftedModel(case["family"], config, method)
     given = case["initial"]({name: tuple(p.shape) for name, p in model.parameters.items()}, seed)
-    model.initialise(lambda name, shape: given[name] if name in given else draw(seed, name, shape))
+
+    def start(name, shape):
+        value = given[name] if name in given else draw(seed, name, shape)
+        return stored_as_nf4(value) if case["base"] == "nf4" and name.endswith("_proj.weight") else value
+
+    model.initialise(start)
     model.causal.to(dtype)
     out = {f"initial.{name}": value for name, value in given.items()}
 
@@ -150,8 +161,8 @@ def run_case(case, seed, dtype=torch.float32):
     out["ids"] = np.concatenate([ids for batch in batches for ids in batch.ids])
     out["lengths"] = np.int32([len(ids) for batch in batches for ids in batch.ids])
     out["first_target"] = np.int32([first for batch in batches for first in batch.first_target])
-    arrays = {k: v.detach().numpy().copy() if isinstance(v, torch.Tensor) else v for k, v in out.items()}
-    return Recorded(model, before.numpy().copy(), arrays)
+    arrays = {k: to_array(v) if isinstance(v, torch.Tensor) else v for k, v in out.items()}
+    return Recorded(model, before.float().numpy(), arrays)
 
 
 class Recorded:
@@ -178,6 +189,21 @@ class Recorded:
         return worst
 
 
+def bf16_differences(case, seed, found):
+    """How far PyTorch's own bf16 is from its fp32 in the first step, of the logits, the losses and each gradient: the
+    largest difference by the largest value, and the same of their root mean squares. The yardstick for the engine's
+    bf16. None where bf16 turns a choice."""
+    narrow = run_case(dict(case, steps=1, first_margin=0.0), seed, torch.bfloat16)
+    counts = [each.arrays.get("tokens_per_expert") for each in (narrow, found)]
+    if counts[0] is not None and (counts[0] != counts[1]).any():
+        return None
+    pairs = [(narrow.arrays[name], found.arrays[name]) for name in ("logits", "losses")]
+    gradients = (found.parameters(each.arrays["gradients"]) for each in (narrow, found))
+    pairs += zip(*gradients, strict=True)
+    sizes = (lambda x: np.abs(x).max(), lambda x: np.sqrt(np.square(x).mean()))
+    return np.float32([[size(a - b) / max(size(b), 1e-30) for size in sizes] for a, b in pairs])
+
+
 def record(case):
     """Tries seeds until every top-k choice of every step is clear and fp32's rounding moves nothing by more than a
     fifth of what the tests allow: AdamW divides by the root of v, so a gradient that is all rounding would become an
@@ -189,13 +215,17 @@ def record(case):
         exact = run_case(case, seed, torch.float64)
         if exact is None or found.largest_difference(exact) > 0.2:
             continue
+        if case["bf16"]:
+            differences = bf16_differences(case, seed, found)
+            if differences is None:
+                continue
+            found.arrays["bf16_differences"] = differences
         description = {
             "config": describe_config(found.model.config),
             "method": case["method"],
             "seed": seed,
             "rules": RULES,
-            "trainable": list(found.model.trainable),
-            **{key: case[key] for key in ("conversations", "lr", "weight_decay", "max_grad_norm", "steps")},
+            **{key: case[key] for key in ("base", "conversations", "lr", "weight_decay", "max_grad_norm", "steps")},
         }
         return found.arrays, description
     raise AssertionError(f"{case['name']}: no seed keeps every top-k margin and the loads wanted; change its spreads")

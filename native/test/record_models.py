@@ -128,7 +128,7 @@ def make_config(family, **values):
 
 def describe_config(config):
     """config.json as transformers writes it, less its own version."""
-    description = json.loads(config.to_json_string(use_diff=False))
+    description = json.loads(config.to_json_string())
     del description["transformers_version"]
     return description
 
@@ -141,7 +141,8 @@ def engine_name(name):
 
 
 class CraftedModel:
-    """A base model crafted by a method. `parameters` holds every tensor, `trainable` those that train, by engine name."""
+    """A base model crafted by a method. `parameters` holds every tensor by engine name, `trainable` those that train,
+    sorted by name."""
 
     def __init__(self, family, config, method):
         self.method, self.config, self.place = method, config, Place()
@@ -163,7 +164,7 @@ class CraftedModel:
         if kind == "upcycle":
             self.replace_mlps(lambda index, dense: FfnExperts(method, config.hidden_size, config.intermediate_size))
         self.parameters = {engine_name(name): value for name, value in self.causal.named_parameters()}
-        self.trainable = {name: value for name, value in self.parameters.items() if value.requires_grad}
+        self.trainable = {name: value for name, value in sorted(self.parameters.items()) if value.requires_grad}
 
     def layers(self):
         return (self.causal.base_model.model if self.method["method"] in ("lora", "pesc") else self.causal).model.layers
@@ -185,9 +186,8 @@ class CraftedModel:
             for name, module in layer.named_modules():
                 site = SITES.get(name.rsplit(".", 1)[-1])
                 if site is not None:
-                    module.lora_dropout["default"] = PhiloxDropout(
-                        self.place, self.method["lora_dropout"], index, site
-                    )
+                    p = self.method["lora_dropout"]
+                    module.lora_dropout["default"] = PhiloxDropout(self.place, p, index, site)
 
     def replace_mlps(self, make):
         for index, layer in enumerate(self.layers()):

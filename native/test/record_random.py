@@ -5,7 +5,8 @@ computed."""
 
 import numpy as np
 
-SITES = {name: i for i, name in enumerate(["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"])}
+PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+SITES = {name: site for site, name in enumerate(PROJECTIONS)}
 ADAPTER_SITE = 7
 INIT_KEY = 0x494E4954  # the second key word of what `fill` draws: apart from every key of a run
 

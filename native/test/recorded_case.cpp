@@ -74,6 +74,7 @@ std::shared_ptr<const BaseModel> load_recorded_base(const Exec& exec, const Reco
   write_safetensors(folder.file("model.safetensors"), std::move(tensors), {{"format", "pt"}});
   BaseOptions options;
   options.dtype = dtype;
+  options.dense_dtype = DType::f32;
   return load_base_model(exec, folder.path(), options);
 }
 
@@ -100,11 +101,13 @@ RecordedCase::RecordedCase(const std::string& case_name)
   config_json = json.at("config").dump();
   config = parse_model_config(config_json, name);
   method = method_of(json.at("method"));
+  base = parse_base_dtype(json.at("base"));
   seed = json.at("seed");
   lr = json.at("lr");
   weight_decay = json.at("weight_decay");
   max_grad_norm = json.at("max_grad_norm");
-  trainable_ = json.at("trainable");
+  for (const Parameter& parameter : list_parameters(config, method)) trainable_.push_back(parameter.name);
+  std::sort(trainable_.begin(), trainable_.end());
   for (const Json& rule : json.at("rules")) {
     rules_.push_back({rule[0], rule[1].get<float>(), rule[2].get<double>(), rule[3].get<bool>()});
   }
@@ -168,14 +171,19 @@ std::vector<std::vector<float>> RecordedCase::by_parameter(const std::string& te
     at += count;
   }
   REQUIRE(at == all.size());
-  REQUIRE(trainable_.size() == set.parameters().size());
   return result;
 }
 
-TinySession make_recorded_session(const Exec& exec, const RecordedCase& recorded, BaseDType base_dtype) {
+size_t RecordedCase::place_of(const std::string& parameter) const {
+  const auto found = std::find(trainable_.begin(), trainable_.end(), parameter);
+  REQUIRE(found != trainable_.end());
+  return static_cast<size_t>(found - trainable_.begin());
+}
+
+TinySession make_recorded_session(const Exec& exec, const RecordedCase& recorded, BaseDType base) {
   TinySession session;
   // Sparse upcycling trains every weight: there is nothing that a base would add.
-  if (recorded.method.method != Method::upcycle) session.base = load_recorded_base(exec, recorded, base_dtype);
+  if (recorded.method.method != Method::upcycle) session.base = load_recorded_base(exec, recorded, base);
   session.set = std::make_shared<TrainableSet>(exec.device, recorded.config, recorded.method, DType::f32);
   if (session.base) session.set->initialise(exec, *session.base, 11);
   session.set->allocate_gradients();
@@ -185,14 +193,19 @@ TinySession make_recorded_session(const Exec& exec, const RecordedCase& recorded
     const std::vector<float> values = recorded.initial(parameter.name, parameter.shape);
     std::copy(values.begin(), values.end(), parameter.value.as<float>());
   }
+  size_t longest = 0;
+  for (const auto& batch : recorded.batches) {
+    for (const Conversation& conversation : batch) longest = std::max(longest, conversation.ids.size());
+  }
   session.model =
-      std::make_shared<Model>(exec.device, recorded.config, session.base, session.set, recorded.config.max_positions);
+      std::make_shared<Model>(exec.device, recorded.config, session.base, session.set, static_cast<int64_t>(longest));
   return session;
 }
 
 EngineRun run_recorded(const RecordedCase& recorded, const RunOptions& options) {
   const Exec exec = exec_with_threads(options.threads);
-  const TinySession session = make_recorded_session(exec, recorded, options.base_dtype);
+  const TinySession session =
+      make_recorded_session(exec, recorded, options.activation == DType::bf16 ? BaseDType::bf16 : recorded.base);
   DecoderOptions decoder_options;
   decoder_options.activation = options.activation;
   decoder_options.recompute = options.recompute;
@@ -265,6 +278,56 @@ void check_parameters(const RecordedCase& recorded, const std::vector<std::vecto
   for (size_t p = 0; p < parameters.size(); ++p) {
     check_values(actual[p], expected[p], tolerance, recorded.name + " " + what + " " + parameters[p].name);
   }
+}
+
+/// fp32 against fp32: what another order of sums moves.
+constexpr double logit_tolerance = 1e-5;     // of the largest logit
+constexpr double gradient_tolerance = 1e-4;  // of the tensor's largest gradient
+constexpr double loss_tolerance = 1e-5;      // of the loss
+constexpr double update_tolerance = 1e-3;    // of the tensor's largest update over the ten steps
+
+namespace {
+
+void check_losses(const RecordedCase& recorded, const EngineRun& run, double tolerance) {
+  const std::vector<float> loss = recorded.floats("loss"), balance = recorded.floats("balance");
+  const size_t steps = run.loss.size();
+  REQUIRE(steps <= loss.size());
+  for (size_t step = 0; step < steps; ++step) {
+    INFO("step " << step + 1);
+    CHECK(std::fabs(run.loss[step] - loss[step]) <= tolerance * std::fabs(loss[step]));
+    CHECK(std::fabs(run.balance[step] - balance[step]) <= tolerance * std::fabs(balance[step]));
+  }
+  check_values(run.losses, recorded.floats("losses"), tolerance, recorded.name + " losses");
+}
+
+}  // namespace
+
+void check_experts(const RecordedCase& recorded, const EngineRun& run) {
+  if (!recorded.method.has_experts()) return;
+  const std::vector<int32_t> expected = recorded.integers("tokens_per_expert");
+  CHECK(run.tokens_per_expert == std::vector<int64_t>(expected.begin(), expected.end()));
+}
+
+void check_recorded(const RecordedCase& recorded, const RunOptions& options) {
+  INFO(recorded.name);
+  const EngineRun run = run_recorded(recorded, options);
+  const TrainableSet set(Device::cpu, recorded.config, recorded.method, DType::f32);
+  check_values(run.logits, recorded.floats("logits"), logit_tolerance, recorded.name + " logits");
+  check_losses(recorded, run, loss_tolerance);
+  check_experts(recorded, run);
+  check_parameters(recorded, run.gradients, recorded.by_parameter("gradients", set), gradient_tolerance, "gradient of");
+  if (!recorded.has("after")) return;
+
+  REQUIRE(run.loss.size() == 10);
+  // What moved, so that a tensor that starts large is not let off.
+  std::vector<std::vector<float>> moved = run.after, expected = recorded.by_parameter("after", set);
+  for (size_t p = 0; p < moved.size(); ++p) {
+    for (size_t i = 0; i < moved[p].size(); ++i) {
+      moved[p][i] -= run.before[p][i];
+      expected[p][i] -= run.before[p][i];
+    }
+  }
+  check_parameters(recorded, moved, expected, update_tolerance, "update of");
 }
 
 }  // namespace caravan::test

@@ -1,4 +1,5 @@
-// What record_cases.py wrote: a tiny model, a method, its batches, and what PyTorch, transformers and peft made of them.
+// What record_cases.py wrote: a tiny model, a method, its batches, and what PyTorch, transformers and peft made of
+// them.
 #pragma once
 
 #include <string>
@@ -23,6 +24,7 @@ struct RecordedCase {
   std::string config_json;  // as transformers writes it
   ModelConfig config;
   MethodOptions method;
+  BaseDType base = BaseDType::f32;  // how the frozen projections are stored
   uint32_t seed = 0;
   float lr = 0.0f;
   float weight_decay = 0.0f;
@@ -34,8 +36,10 @@ struct RecordedCase {
   std::vector<float> floats(const std::string& tensor) const;
   std::vector<int32_t> integers(const std::string& tensor) const;
   bool has(const std::string& tensor) const { return file_.find(tensor) != nullptr; }
-  /// "gradients" or "after", cut into parameters in the order of `set`.
+  /// "gradients" or "after", cut into parameters (they lie there by name) in the order of `set`.
   std::vector<std::vector<float>> by_parameter(const std::string& tensor, const TrainableSet& set) const;
+  /// Of a parameter in the order of "gradients".
+  size_t place_of(const std::string& parameter) const;
 
  private:
   struct Rule {
@@ -46,12 +50,12 @@ struct RecordedCase {
   };
   SafetensorsFile file_;
   std::vector<Rule> rules_;
-  std::vector<std::string> trainable_;  // in the order of "gradients"
+  std::vector<std::string> trainable_;  // by name: the order of "gradients"
 };
 
 /// The engine's model of a case: its base loaded from a folder of config.json and safetensors (none for upcycle), its
 /// parameters set to where PyTorch started.
-TinySession make_recorded_session(const Exec& exec, const RecordedCase& recorded, BaseDType base_dtype);
+TinySession make_recorded_session(const Exec& exec, const RecordedCase& recorded, BaseDType base);
 
 /// The engine's way through a case.
 struct EngineRun {
@@ -63,8 +67,7 @@ struct EngineRun {
   std::vector<std::vector<float>> before, after;
 };
 struct RunOptions {
-  DType activation = DType::f32;
-  BaseDType base_dtype = BaseDType::f32;
+  DType activation = DType::f32;  // bf16: the base is stored in bf16 too
   bool recompute = false;
   int threads = 1;
   int64_t padding = 3;
@@ -77,5 +80,10 @@ void check_parameters(const RecordedCase& recorded, const std::vector<std::vecto
                       const std::vector<std::vector<float>>& expected, double tolerance, const char* what);
 void check_values(const std::vector<float>& actual, const std::vector<float>& expected, double tolerance,
                   const std::string& what);
+
+void check_experts(const RecordedCase& recorded, const EngineRun& run);
+
+/// Runs a case and compares all that is recorded of it, element by element, within the tolerances of fp32.
+void check_recorded(const RecordedCase& recorded, const RunOptions& options);
 
 }  // namespace caravan::test

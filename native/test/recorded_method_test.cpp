@@ -12,52 +12,6 @@ using namespace caravan::test;
 
 namespace {
 
-/// fp32 against fp32: what another order of sums moves.
-constexpr double logit_tolerance = 1e-5;     // of the largest logit
-constexpr double gradient_tolerance = 1e-4;  // of the tensor's largest gradient
-constexpr double loss_tolerance = 1e-5;      // of the loss
-constexpr double update_tolerance = 1e-3;    // of the tensor's largest update over the ten steps
-
-void check_losses(const RecordedCase& recorded, const EngineRun& run, double tolerance) {
-  const std::vector<float> loss = recorded.floats("loss"), balance = recorded.floats("balance");
-  const size_t steps = run.loss.size();
-  REQUIRE(steps <= loss.size());
-  for (size_t step = 0; step < steps; ++step) {
-    INFO("step " << step + 1);
-    CHECK(std::fabs(run.loss[step] - loss[step]) <= tolerance * std::fabs(loss[step]));
-    CHECK(std::fabs(run.balance[step] - balance[step]) <= tolerance * std::fabs(balance[step]));
-  }
-  check_values(run.losses, recorded.floats("losses"), tolerance, recorded.name + " losses");
-}
-
-void check_experts(const RecordedCase& recorded, const EngineRun& run) {
-  if (!recorded.method.has_experts()) return;
-  const std::vector<int32_t> expected = recorded.integers("tokens_per_expert");
-  CHECK(run.tokens_per_expert == std::vector<int64_t>(expected.begin(), expected.end()));
-}
-
-void check_case(const RecordedCase& recorded, const RunOptions& options) {
-  INFO(recorded.name);
-  const EngineRun run = run_recorded(recorded, options);
-  const TrainableSet set(Device::cpu, recorded.config, recorded.method, DType::f32);
-  check_values(run.logits, recorded.floats("logits"), logit_tolerance, recorded.name + " logits");
-  check_losses(recorded, run, loss_tolerance);
-  check_experts(recorded, run);
-  check_parameters(recorded, run.gradients, recorded.by_parameter("gradients", set), gradient_tolerance, "gradient of");
-  if (!recorded.has("after")) return;
-
-  REQUIRE(run.loss.size() == 10);
-  // What moved, so that a tensor that starts large is not let off.
-  std::vector<std::vector<float>> moved = run.after, expected = recorded.by_parameter("after", set);
-  for (size_t p = 0; p < moved.size(); ++p) {
-    for (size_t i = 0; i < moved[p].size(); ++i) {
-      moved[p][i] -= run.before[p][i];
-      expected[p][i] -= run.before[p][i];
-    }
-  }
-  check_parameters(recorded, moved, expected, update_tolerance, "update of");
-}
-
 bool is_family_case(const std::string& name) { return name.starts_with("family-"); }
 
 std::vector<std::string> method_cases() {
@@ -70,8 +24,8 @@ std::vector<std::string> method_cases() {
 
 TEST_CASE("every method on Llama and Qwen2: logits, losses, gradients and ten steps are PyTorch's") {
   const std::vector<std::string> names = method_cases();
-  CHECK(names.size() == 24);
-  for (const std::string& name : names) check_case(RecordedCase(name), {});
+  CHECK(names.size() == 26);
+  for (const std::string& name : names) check_recorded(RecordedCase(name), {});
 }
 
 TEST_CASE("so they are with recomputation, on several threads, and with other padding") {
@@ -81,6 +35,72 @@ TEST_CASE("so they are with recomputation, on several threads, and with other pa
     options.recompute = true;
     options.threads = 3;
     options.padding = 0;
-    check_case(RecordedCase(name), options);
+    check_recorded(RecordedCase(name), options);
   }
+}
+
+namespace {
+
+double root_mean_square(const std::vector<float>& values) {
+  double sum = 0.0;
+  for (const float value : values) sum += static_cast<double>(value) * value;
+  return std::sqrt(sum / static_cast<double>(values.size()));
+}
+
+/// bf16 keeps 8 bits, and what a tiny model with weights of this size makes of that differs by tensor: PyTorch's own
+/// bf16 is off by 0.5 % to 30 % of a tensor's largest value. So PyTorch is the yardstick, of one way in which roundings may
+/// fall: in any one element the engine may be off by 4 times PyTorch's worst of that tensor, or by 5 % of its largest
+/// value; and its errors, as root mean squares relative to each tensor's own, must not add up to more than twice
+/// PyTorch's over all tensors of a case (seen: 0.4 to 1.4 times).
+class Bf16Comparison {
+ public:
+  /// `differences`: PyTorch's, pairs of largest and root mean square.
+  explicit Bf16Comparison(std::vector<float> differences) : torch_(std::move(differences)) {}
+
+  void add(size_t place, const std::vector<float>& actual, const std::vector<float>& expected,
+           const std::string& what) {
+    check_values(actual, expected, std::max(0.05, 4.0 * static_cast<double>(torch_[2 * place])), what);
+    std::vector<float> difference = actual;
+    for (size_t i = 0; i < difference.size(); ++i) difference[i] -= expected[i];
+    ours_sum_ += root_mean_square(difference) / root_mean_square(expected);
+    torch_sum_ += torch_[2 * place + 1];
+    ++added_;
+  }
+  void finish() const {
+    CHECK(2 * added_ == torch_.size());
+    CHECK(ours_sum_ <= 2.0 * torch_sum_);
+  }
+
+ private:
+  std::vector<float> torch_;
+  double ours_sum_ = 0.0, torch_sum_ = 0.0;
+  size_t added_ = 0;
+};
+
+}  // namespace
+
+TEST_CASE("in bf16 the first step is PyTorch's fp32 one as nearly as PyTorch's own bf16 is") {
+  int count = 0;
+  for (const std::string& name : method_cases()) {
+    const RecordedCase recorded(name);
+    if (!recorded.has("bf16_differences")) continue;
+    INFO(name);
+    RunOptions options;
+    options.activation = DType::bf16;
+    options.steps = 1;
+    const EngineRun run = run_recorded(recorded, options);
+    const TrainableSet set(Device::cpu, recorded.config, recorded.method, DType::f32);
+    Bf16Comparison comparison(recorded.floats("bf16_differences"));
+    comparison.add(0, run.logits, recorded.floats("logits"), name + " logits");
+    comparison.add(1, run.losses, recorded.floats("losses"), name + " losses");
+    check_experts(recorded, run);
+    const auto gradients = recorded.by_parameter("gradients", set);
+    for (const Parameter& parameter : set.parameters()) {
+      comparison.add(recorded.place_of(parameter.name) + 2, run.gradients[parameter.index], gradients[parameter.index],
+                     name + " gradient of " + parameter.name);
+    }
+    comparison.finish();
+    ++count;
+  }
+  CHECK(count == 8);
 }
