@@ -58,26 +58,26 @@ export function createJobsService({ store, emit, clock = wallClock }: JobsDeps):
 
   function change(entry: LiveJob, change: Partial<Job>): void {
     entry.job = { ...entry.job, ...change };
-    table.save(entry.job);
+    try {
+      table.save(entry.job);
+    } catch (error) {
+      // A database that takes no writes (a full disk, say) must not hide the change from those who wait for it.
+      process.stderr.write(`job ${entry.job.title}: ${(error as Error).message}\n`);
+    }
     tell(entry);
   }
 
   function end(entry: LiveJob, state: Job['state'], error: CaravanError | null): void {
     live.delete(entry.job.id);
     const { progress } = entry.job;
-    try {
-      change(entry, {
-        state,
-        error: error?.toData() ?? null,
-        progress: progress && { ...progress, etaMs: null },
-        canPause: false,
-        canCancel: false,
-        endedAt: clock.now(),
-      });
-    } catch {
-      // The database takes no writes (a full disk, say): whoever waits must hear of the end all the same.
-      tell(entry);
-    }
+    change(entry, {
+      state,
+      error: error?.toData() ?? null,
+      progress: progress && { ...progress, etaMs: null },
+      canPause: false,
+      canCancel: false,
+      endedAt: clock.now(),
+    });
     entry.ended.resolve(entry.job);
     startNext(entry.task.lane);
   }
@@ -111,7 +111,11 @@ export function createJobsService({ store, emit, clock = wallClock }: JobsDeps):
 
   function log(entry: LiveJob, line: string): void {
     if (entry.lines >= maxLines) return;
-    table.addLine(entry.job.id, entry.lines++, line);
+    try {
+      table.addLine(entry.job.id, entry.lines++, line);
+    } catch {
+      // As above: the line is told, if not kept.
+    }
     emit('jobLogged', { id: entry.job.id, line });
   }
 

@@ -227,6 +227,21 @@ test('closing ends what runs and drops what waits', async () => {
   expect(() => service.jobs.submit(held().task)).toThrow(/closing/);
 });
 
+test('a database that takes no writes hides no end from who waits', async () => {
+  const one = held();
+  const { id } = service.jobs.submit(one.task);
+  const context = await one.started;
+  const { run } = store;
+  store.run = () => {
+    throw new CaravanError('disk_full', 'full');
+  };
+  context.log('still told');
+  one.fail(new CaravanError('disk_full', 'the disk is full'));
+  expect(await service.jobs.whenEnded(id)).toMatchObject({ state: 'failed', error: { code: 'disk_full' } });
+  expect(told).toContainEqual({ name: 'jobLogged', payload: { id, line: 'still told' } });
+  store.run = run;
+});
+
 test('names a job that is not there', async () => {
   await expect((async () => service.handlers.getJob({ id: 'x' }))()).rejects.toMatchObject({
     code: 'not_found',

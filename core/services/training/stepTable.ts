@@ -172,11 +172,12 @@ export function createStepTable(store: Store): StepTable {
             low: number | null;
             high: number | null;
           }>(
-            `WITH points AS (SELECT step, ${value} AS value FROM ${table}
-               WHERE run_key = :run AND step BETWEEN :from AND :to ${where})
-             SELECT bucket.step, points.value, low, high FROM
-               (SELECT max(step) AS step, min(value) AS low, max(value) AS high FROM points GROUP BY (step - :from) / :width) AS bucket
-               JOIN points USING (step) ORDER BY bucket.step`,
+            `SELECT bucket.step, ${value} AS value, low, high FROM
+               (SELECT max(step) AS step, min(${value}) AS low, max(${value}) AS high FROM ${table}
+                WHERE run_key = :run AND step BETWEEN :from AND :to ${where}
+                GROUP BY CAST((step - :from) / :width AS INTEGER)) AS bucket
+               JOIN ${table} AS last ON last.run_key = :run AND last.step = bucket.step ${where}
+             ORDER BY bucket.step`,
             { run, from, to, width, ...params },
           );
           return {

@@ -179,7 +179,10 @@ export function createLiveRun(
       if (record.run.state === 'paused') engine.pause();
       await finish(await engine.ended);
     } catch (error) {
-      if (engine) throw error;
+      if (engine) {
+        await recorder?.close();
+        throw error;
+      }
       const known = CaravanError.from(error);
       await settle(
         known.code === 'cancelled' && asked !== null
