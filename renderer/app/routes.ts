@@ -38,7 +38,8 @@ export function createRoutes(): Router {
         path: '/chat/:id?',
         component: () => import('../features/chat/ChatScreen.vue'),
         meta: { section: 'chat', title: 'Chat' },
-        props: true,
+        // An absent parameter arrives as an empty string.
+        props: ({ params }) => (params['id'] ? { id: params['id'] } : {}),
       },
       {
         path: '/jobs',

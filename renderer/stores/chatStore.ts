@@ -1,5 +1,5 @@
 import { defineStore } from 'pinia';
-import { shallowRef, triggerRef, type ShallowRef } from 'vue';
+import { shallowRef, type ShallowRef } from 'vue';
 import type { Answer, ChatMessage, ChatThread, Sampling } from '../../core/shared/chat/chat.ts';
 import { CaravanError, type ContractErrorData } from '../../core/shared/contract/errors.ts';
 import type { Message } from '../../core/shared/dataset/source.ts';
@@ -39,7 +39,10 @@ export const useChatStore = defineStore('chat', () => {
   const streaming = new Map<string, ShallowRef<Conversation>>();
   const changed = new Set<ShallowRef<Conversation>>();
   const announce = useFrameBatch(() => {
-    for (const conversation of changed) triggerRef(conversation);
+    for (const conversation of changed) {
+      const { answering } = conversation.value;
+      conversation.value = { ...conversation.value, answering: answering && { ...answering } };
+    }
     changed.clear();
   });
 

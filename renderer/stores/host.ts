@@ -91,6 +91,7 @@ export function createHostLink(workbench: Workbench, random: () => number = Math
 
   function forward(to: Client, name: EventName): void {
     to.on(name, (payload) => {
+      if (to !== client) return;
       for (const listener of [...(listeners.get(name) ?? [])]) listener(payload as never);
     });
   }

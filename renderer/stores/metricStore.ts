@@ -1,5 +1,5 @@
 import { defineStore } from 'pinia';
-import { shallowRef, triggerRef, type ShallowRef } from 'vue';
+import { shallowRef, type ShallowRef } from 'vue';
 import { metricOfStep, sourceLossMetric, stepMetrics } from '../../core/shared/run/metrics.ts';
 import type { Evaluation, Step } from '../../core/shared/run/run.ts';
 import { useFrameBatch } from '../composables/useFrameBatch.ts';
@@ -10,7 +10,7 @@ const buckets = 1500;
 const keptSteps = 64;
 const keptLines = 2000;
 
-/** What is known of one run's course. The arrays inside grow in place; `triggerRef` announces it once a frame. */
+/** What is known of one run's course. The arrays inside grow in place; once a frame a new object around them announces it. */
 export interface RunMetrics {
   series: Map<string, MetricSeries>;
   sources: string[];
@@ -39,7 +39,8 @@ export const useMetricStore = defineStore('metric', () => {
   const entries = new Map<string, Entry>();
   const changed = new Set<Entry>();
   const announce = useFrameBatch(() => {
-    for (const entry of changed) triggerRef(entry.metrics);
+    // A new object around the same arrays: components compare what they are given by identity.
+    for (const entry of changed) entry.metrics.value = { ...entry.metrics.value };
     changed.clear();
   });
   const touch = (entry: Entry) => {
