@@ -1,5 +1,10 @@
-import { fork, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import {
+  forkProcess,
+  superviseProcess,
+  type SpawnProcess,
+  type SupervisedProcess,
+} from '../process/supervise.ts';
 import { CaravanError } from '../shared/contract/errors.ts';
 import {
   fromDataSchema,
@@ -8,6 +13,7 @@ import {
   type RequestName,
   type RequestParams,
   type RequestResult,
+  type ToData,
 } from './protocol.ts';
 
 export interface DataRequestOptions {
@@ -33,45 +39,39 @@ interface Pending {
   onProgress: ((progress: DataProgress) => void) | undefined;
 }
 
-const stderrLines = 50;
+/** A row's template is rendered on the event loop; one that never ends must not keep a mix waiting for ever. */
+const silenceMs = 120_000;
 
-export function createDataProcess(entry = fileURLToPath(new URL('main.ts', import.meta.url))): DataProcess {
-  let child: ChildProcess | null = null;
+export function createDataProcess(
+  entry = fileURLToPath(new URL('main.ts', import.meta.url)),
+  spawn: SpawnProcess = forkProcess,
+): DataProcess {
+  let child: SupervisedProcess | null = null;
   let nextId = 1;
   const pending = new Map<number, Pending>();
 
-  function start(): ChildProcess {
-    const started = fork(entry, [], {
-      serialization: 'advanced',
-      stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
-    });
-    const stderr: string[] = [];
-    started.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      stderr.push(...text.split('\n').filter((line) => line.trim() !== ''));
-      stderr.splice(0, stderr.length - stderrLines);
-    });
-    started.on('message', onMessage);
-    started.on('exit', (code, signal) => {
-      if (child === started) child = null;
-      const why = signal ? `signal ${signal}` : `code ${code}`;
-      for (const request of pending.values())
-        request.reject(
-          new CaravanError(
-            'engine_died',
-            `the data process ended (${why})${stderr.length > 0 ? `: ${stderr[0]}` : ''}`,
-            {
-              mend: 'Nothing half-written is kept; try again.',
-            },
-          ),
-        );
-      pending.clear();
+  function start(): SupervisedProcess {
+    const started = superviseProcess({ entry, name: 'caravan data', onMessage, spawn, silenceMs });
+    void started.ended.then(({ exitCode, signal, stderrTail }) => {
+      if (child !== started) return;
+      child = null;
+      const why = signal ? `signal ${signal}` : `code ${exitCode ?? 'unknown'}`;
+      failAll(`the data process ended (${why})${stderrTail.length > 0 ? `: ${stderrTail[0]}` : ''}`);
     });
     return started;
   }
 
+  function failAll(message: string): void {
+    for (const request of pending.values())
+      request.reject(
+        new CaravanError('engine_died', message, { mend: 'Nothing half-written is kept; try again.' }),
+      );
+    pending.clear();
+  }
+
   function onMessage(raw: unknown): void {
     const parsed = fromDataSchema.safeParse(raw);
-    if (!parsed.success || parsed.data.type === 'ready') return;
+    if (!parsed.success || parsed.data.type === 'beat') return;
     const message = parsed.data;
     const request = pending.get(message.id);
     if (!request) return;
@@ -110,22 +110,18 @@ export function createDataProcess(entry = fileURLToPath(new URL('main.ts', impor
         child ??= start();
         const id = nextId++;
         pending.set(id, { name, resolve: resolve as (result: never) => void, reject, onProgress });
-        signal?.addEventListener('abort', () => child?.send({ type: 'cancel', id }), { once: true });
-        child.send({ type: 'request', id, name, params });
+        const { send } = child;
+        signal?.addEventListener('abort', () => send({ type: 'cancel', id } satisfies ToData), {
+          once: true,
+        });
+        send({ type: 'request', id, name, params } satisfies ToData);
       });
     },
-    close() {
+    async close() {
       const closing = child;
       child = null;
-      if (!closing || closing.exitCode !== null || closing.signalCode !== null) return Promise.resolve();
-      return new Promise((resolve) => {
-        const force = setTimeout(() => closing.kill('SIGKILL'), 2000);
-        closing.once('exit', () => {
-          clearTimeout(force);
-          resolve();
-        });
-        closing.disconnect();
-      });
+      failAll('the data process was closed');
+      await closing?.close();
     },
   };
 }

@@ -4,6 +4,7 @@
  */
 import type { AddonTokenizer } from '../engine/AddonTypes.ts';
 import { loadAddon } from '../engine/loadAddon.ts';
+import { connectToParent } from '../process/parentLink.ts';
 import { CaravanError } from '../shared/contract/errors.ts';
 import { buildMix } from './buildMix.ts';
 import { importSource } from './importSource.ts';
@@ -62,10 +63,8 @@ const handlers: { [N in RequestName]: Handler<N> } = {
 
 const running = new Map<number, AbortController>();
 
-/** Messages over parentPort in Electron's utility process, over process.send under Node. */
-function send(message: FromData): void {
-  process.send?.(message);
-}
+const link = connectToParent({ type: 'beat' } satisfies FromData);
+const send = (message: FromData) => void link.send(message);
 
 async function handle(id: number, name: string, raw: unknown): Promise<void> {
   const abort = new AbortController();
@@ -107,11 +106,10 @@ function explain(error: unknown): CaravanError {
   return known;
 }
 
-process.on('message', (raw) => {
+link.onMessage((raw) => {
   const message = toDataSchema.safeParse(raw);
   if (!message.success) return;
   if (message.data.type === 'cancel') running.get(message.data.id)?.abort();
   else void handle(message.data.id, message.data.name, message.data.params);
 });
-process.on('disconnect', () => process.exit(0));
-send({ type: 'ready' });
+link.onGone(() => process.exit(0));

@@ -184,7 +184,8 @@ export const toDataSchema = z.discriminatedUnion('type', [
 export type ToData = z.infer<typeof toDataSchema>;
 
 export const fromDataSchema = z.discriminatedUnion('type', [
-  z.object({ type: z.literal('ready') }),
+  /** Every second: the event loop turns. */
+  z.object({ type: z.literal('beat') }),
   z.object({ type: z.literal('progress'), id: z.number(), progress: progressSchema }),
   z.object({ type: z.literal('result'), id: z.number(), result: z.unknown() }),
   z.object({ type: z.literal('error'), id: z.number(), error: contractErrorSchema }),
