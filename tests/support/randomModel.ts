@@ -1,0 +1,71 @@
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** Small enough that a step takes milliseconds. */
+const shape = { hidden: 32, intermediate: 64, layers: 2, heads: 4, kvHeads: 2, headDim: 8, positions: 256 };
+
+/**
+ * Writes a tiny Llama of seeded weights (f32) with the embedded model's tokenizer: a model folder like any other.
+ * @returns the folder
+ */
+export function writeRandomModel(dir: string): string {
+  const base = fileURLToPath(new URL('../../demo/base', import.meta.url));
+  mkdirSync(dir, { recursive: true });
+  for (const file of ['tokenizer.json', 'tokenizer_config.json', 'generation_config.json'])
+    copyFileSync(join(base, file), join(dir, file));
+  const config = JSON.parse(readFileSync(join(base, 'config.json'), 'utf8')) as Record<string, unknown>;
+  const { hidden, intermediate, layers, heads, kvHeads, headDim, positions } = shape;
+  const vocabulary = config['vocab_size'] as number;
+  writeFileSync(
+    join(dir, 'config.json'),
+    JSON.stringify({
+      ...config,
+      hidden_size: hidden,
+      intermediate_size: intermediate,
+      num_hidden_layers: layers,
+      num_attention_heads: heads,
+      num_key_value_heads: kvHeads,
+      head_dim: headDim,
+      max_position_embeddings: positions,
+    }),
+  );
+  const tensors: [name: string, shape: number[]][] = [['model.embed_tokens.weight', [vocabulary, hidden]]];
+  for (let layer = 0; layer < layers; layer++) {
+    const add = (name: string, ...size: number[]) =>
+      tensors.push([`model.layers.${layer}.${name}.weight`, size]);
+    add('input_layernorm', hidden);
+    add('self_attn.q_proj', heads * headDim, hidden);
+    add('self_attn.k_proj', kvHeads * headDim, hidden);
+    add('self_attn.v_proj', kvHeads * headDim, hidden);
+    add('self_attn.o_proj', hidden, heads * headDim);
+    add('post_attention_layernorm', hidden);
+    add('mlp.gate_proj', intermediate, hidden);
+    add('mlp.up_proj', intermediate, hidden);
+    add('mlp.down_proj', hidden, intermediate);
+  }
+  tensors.push(['model.norm.weight', [hidden]]);
+  writeFileSync(join(dir, 'model.safetensors'), safetensors(tensors));
+  return dir;
+}
+
+function safetensors(tensors: [name: string, shape: number[]][]): Buffer {
+  const header: Record<string, unknown> = {};
+  const parts: Buffer[] = [];
+  let at = 0;
+  let state = 1;
+  // A linear congruence (Numerical Recipes' constants): weights need to differ, not to be random.
+  const next = () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32 - 0.5;
+  for (const [name, size] of tensors) {
+    const count = size.reduce((a, b) => a * b, 1);
+    const norm = size.length === 1;
+    const values = Float32Array.from({ length: count }, () => (norm ? 1 : next() * 0.2));
+    parts.push(Buffer.from(values.buffer));
+    header[name] = { dtype: 'F32', shape: size, data_offsets: [at, at + count * 4] };
+    at += count * 4;
+  }
+  const json = Buffer.from(JSON.stringify(header));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(json.length));
+  return Buffer.concat([length, json, ...parts]);
+}
