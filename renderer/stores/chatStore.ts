@@ -139,12 +139,13 @@ export const useChatStore = defineStore('chat', () => {
       };
     } catch (error) {
       const partial = conversation.value.answering?.text ?? '';
+      const problem = CaravanError.from(error).toData();
       conversation.value = {
         ...conversation.value,
         messages:
           partial === '' ? messages : [...messages, localMessage('assistant', partial, options.model)],
         answering: null,
-        problem: CaravanError.from(error).toData(),
+        problem: problem.code === 'cancelled' ? null : problem,
       };
     } finally {
       streaming.delete(answerId);

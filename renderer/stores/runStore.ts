@@ -1,15 +1,9 @@
 import { defineStore } from 'pinia';
 import { computed, shallowRef, triggerRef } from 'vue';
-import type { Run, RunState } from '../../core/shared/run/run.ts';
+import type { Run } from '../../core/shared/run/run.ts';
+import { isLive } from '../../core/shared/run/transitions.ts';
 import { useFrameBatch } from '../composables/useFrameBatch.ts';
 import { useHost } from './host.ts';
-
-/** States in which an engine works for a run, or will without being asked. */
-export const liveStates: readonly RunState[] = ['queued', 'running', 'paused', 'stopping'];
-
-export function isLive(run: Run): boolean {
-  return liveStates.includes(run.state);
-}
 
 /** Every run, as the host last told it. */
 export const useRunStore = defineStore('run', () => {
@@ -21,7 +15,7 @@ export const useRunStore = defineStore('run', () => {
   const announce = useFrameBatch(() => triggerRef(byId));
 
   const runs = computed(() => [...byId.value.values()].sort((a, b) => b.createdAt - a.createdAt));
-  const live = computed(() => runs.value.filter(isLive));
+  const live = computed(() => runs.value.filter(({ state }) => isLive(state)));
 
   function put(run: Run): void {
     byId.value.set(run.id, run);
