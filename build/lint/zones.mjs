@@ -86,6 +86,7 @@ export function importZones(root) {
         'core/services',
         'core/process',
         ...processClients,
+        'core/engine/createEngines.ts',
         'core/onnx/export',
         'core/demo',
       ],
