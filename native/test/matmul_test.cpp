@@ -3,6 +3,7 @@
 #include "kernels/matmul.h"
 
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <random>
 #include <string>
@@ -95,7 +96,11 @@ Exec exec_with(const std::shared_ptr<ThreadPool>& pool) {
 std::vector<Isa> isas() {
   std::vector<Isa> found;
   for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512bf16}) {
-    if (cpu::limit_cpu_isa(isa) == isa) found.push_back(isa);
+    if (cpu::limit_cpu_isa(isa) == isa) {
+      found.push_back(isa);
+    } else {
+      std::printf("SKIPPED products on %s: this processor lacks it\n", cpu::isa_name(isa));
+    }
   }
   cpu::limit_cpu_isa(Isa::avx512bf16);
   return found;
@@ -222,7 +227,7 @@ TEST_CASE("no bit depends on the thread count") {
       const Array x(dtype, n * in, 1), dy(dtype, n * out, 2);
       const RandomNf4 nf4(out, in, true, 3);
       std::vector<char> first;
-      for (const int threads : {1, 2, 5}) {
+      for (const int threads : {1, 2, 3, 7}) {
         const auto pool = make_thread_pool(threads);
         Array y(dtype, n * out), dx(dtype, n * in), dw(DType::f32, out * in);
         linear_forward(exec_with(pool), y.ptr(), x.ptr(), Weight::of(nf4.view), nullptr, n, 1.0f, false);
@@ -268,6 +273,37 @@ TEST_CASE("a product over nothing is zero, plus bias") {
   CHECK(y == std::vector<float>{1.0f, -2.0f, 1.0f, -2.0f});
   linear_forward(exec, y.data(), static_cast<const float*>(nullptr),
                  Weight::of(static_cast<const float*>(nullptr), 2, 0), bias, 0, 1.0f, false);
+}
+
+TEST_CASE("bf16 products hold over several tiles and blocks of an odd k, where rows share lines of a cache too") {
+  const auto pool = make_thread_pool(3);
+  constexpr int64_t n = 251, out = 397;
+  for (const Isa isa : isas()) {
+    cpu::limit_cpu_isa(isa);
+    for (const int64_t in : {645, 1024, 1281}) {
+      const Array x(DType::bf16, n * in, 1), dy(DType::bf16, n * out, 2), b16(DType::bf16, out * in, 3),
+          f32(DType::f32, out * in, 4);
+      Array y(DType::bf16, n * out), expected(DType::bf16, n * out), y32(DType::f32, n * out),
+          expected32(DType::f32, n * out), dx(DType::bf16, n * in), dx_expected(DType::bf16, n * in),
+          dw(DType::f32, out * in), dw_expected(DType::f32, out * in);
+      const std::string what = std::string(cpu::isa_name(isa)) + " k " + std::to_string(in);
+      linear_forward(exec_with(pool), y.ptr(), x.ptr(), Weight::of(b16.ptr(), out, in), nullptr, n, 1.0f, false);
+      cpu::reference::linear_forward(expected.ptr(), x.ptr(), Weight::of(b16.ptr(), out, in), nullptr, n, 1.0f, false);
+      check_close(y, expected, in, what);
+      linear_forward(exec_with(pool), y32.ptr(), x.ptr(), Weight::of(f32.ptr(), out, in), nullptr, n, 1.0f, false);
+      cpu::reference::linear_forward(expected32.ptr(), x.ptr(), Weight::of(f32.ptr(), out, in), nullptr, n, 1.0f,
+                                     false);
+      check_close(y32, expected32, in, what + " to f32");
+      linear_backward_input(exec_with(pool), dx.ptr(), dy.ptr(), Weight::of(f32.ptr(), out, in), n, 1.0f, false);
+      cpu::reference::linear_backward_input(dx_expected.ptr(), dy.ptr(), Weight::of(f32.ptr(), out, in), n, 1.0f,
+                                            false);
+      check_close(dx, dx_expected, out, what + " input");
+      linear_backward_weight(exec_with(pool), dw.ptr(), dy.ptr(), x.ptr(), n, out, in, 1.0f);
+      cpu::reference::linear_backward_weight(dw_expected.ptr(), dy.ptr(), x.ptr(), n, out, in, 1.0f);
+      check_close(dw, dw_expected, n, what + " weight");
+    }
+  }
+  cpu::limit_cpu_isa(Isa::avx512bf16);
 }
 
 TEST_CASE("a NaN or an infinity in one row stays in that row") {

@@ -1,7 +1,7 @@
 // The loops of attention_kernels.h for one instruction set: included by attention_portable.cpp, attention_avx2.cpp and
 // attention_avx512.cpp. Every product of two blocks goes through the micro-kernel of the matrix products.
 #include "kernels/cpu/attention_kernels.h"
-#include "kernels/cpu/gemm_micro.inl"
+#include "kernels/cpu/gemm_panels.inl"
 #include "kernels/cpu/simd.h"
 
 namespace caravan::cpu::CARAVAN_ISA {
@@ -54,30 +54,25 @@ void write_row(bool bf16, void* array, int64_t row, int64_t head, int64_t heads,
 /// Panels (d, panel_columns) whose columns are the rows of `in`, padded with zeros to key_block: the B of x in^T.
 void pack_across(float* out, Rows in, int64_t rows, int64_t d) {
   for (int64_t p = 0; p < key_block; p += panel_columns, out += d * panel_columns) {
-    for (int64_t j = 0; j < panel_columns; ++j) {
-      const float* row = in.data + (p + j) * in.ld;
-      for (int64_t k = 0; k < d; ++k) out[k * panel_columns + j] = p + j < rows ? row[k] : 0.0f;
-    }
+    const int64_t left = rows - p < 0 ? 0 : rows - p;
+    pack_transposed(out, in.data + p * in.ld, in.ld, left < panel_columns ? left : panel_columns, d);
   }
 }
 
 /// Panels (rows, panel_columns) that cut the rows of `in`, padded with zeros to padded_head_dim: the B of x in.
 void pack_along(float* out, Rows in, int64_t rows, int64_t d) {
   for (int64_t p = 0; p < padded_head_dim(d); p += panel_columns, out += rows * panel_columns) {
-    const int64_t columns = d - p < panel_columns ? (d - p < 0 ? 0 : d - p) : panel_columns;
-    for (int64_t i = 0; i < rows; ++i) {
-      const float* row = in.data + i * in.ld + p;
-      for (int64_t j = 0; j < columns; ++j) out[i * panel_columns + j] = row[j];
-      for (int64_t j = columns; j < panel_columns; ++j) out[i * panel_columns + j] = 0.0f;
-    }
+    const int64_t left = d - p < 0 ? 0 : d - p;
+    pack_straight(out, in.data + p, in.ld, left < panel_columns ? left : panel_columns, rows);
   }
 }
 
-/// c (rows, columns) = or continues from c, a (rows, k) times packed panels. Columns are rounded up to whole panels.
+/// c (rows, columns) = or continues from c, a (rows, k) times packed panels of `panel_k` >= k rows. Columns are rounded up
+/// to whole panels.
 template <bool a_k_contiguous>
 void multiply(float* c, int64_t ldc, const float* a, int64_t stride, const float* panels, int64_t rows, int64_t columns,
-              int64_t k, bool resume) {
-  for (int64_t j = 0; j < columns; j += panel_columns, panels += k * panel_columns) {
+              int64_t k, int64_t panel_k, bool resume) {
+  for (int64_t j = 0; j < columns; j += panel_columns, panels += panel_k * panel_columns) {
     for (int64_t i = 0; i < rows; i += tile_mr) {
       const int64_t count = i + tile_mr < rows ? tile_mr : rows - i;
       micro_kernel_for<a_k_contiguous>(count)(k, a + (a_k_contiguous ? i * stride : i), stride, panels, c + i * ldc + j,
@@ -100,6 +95,12 @@ CARAVAN_INLINE Visible visible_in(const AttentionSequence& s, int64_t query, int
   if (first < 0) first = 0;
   if (last > keys) last = keys;
   return first < last ? Visible{first, last} : Visible{0, 0};
+}
+
+/// Keys of a block from its first to the last that query `last_query` sees: what follows is never read.
+CARAVAN_INLINE int64_t reach(const AttentionSequence& s, int64_t last_query, int64_t first_key, int64_t keys) {
+  const int64_t seen = s.past + last_query + 1 - first_key;
+  return seen < keys ? seen : keys;
 }
 
 CARAVAN_INLINE int64_t first_block_of(const AttentionSequence& s, int64_t query) {
@@ -173,12 +174,13 @@ void forward_block(const AttentionSequence& s, int64_t head, int64_t block, cons
     const int64_t keys = keys_in(s, b);
     const float* k_panels = packed + b * packed_block_floats(d);
     const float* v_panels = k_panels + key_block * d;
-    multiply<true>(scores, key_block, q.data, q.ld, k_panels, rows, key_block, d, false);
+    const int64_t seen = reach(s, first_query + rows - 1, b * key_block, keys);
+    multiply<true>(scores, key_block, q.data, q.ld, k_panels, rows, seen, d, d, false);
     for (int64_t i = 0; i < rows; ++i) {
       softmax_row(scores + i * key_block, visible_in(s, first_query + i, b * key_block, keys), s.scale, maximum + i,
                   sum + i, out + i * width, width);
     }
-    multiply<true>(out, width, scores, key_block, v_panels, rows, d, keys, true);
+    multiply<true>(out, width, scores, key_block, v_panels, rows, d, seen, keys, true);
   }
   for (int64_t i = 0; i < rows; ++i) {
     write_row(s.bf16, s.out, first_query + i, head, s.heads, d, out + i * width, 1.0f / sum[i]);
@@ -200,18 +202,16 @@ CARAVAN_INLINE float dot_row(const float* a, const float* b, int64_t count) {
   return sum_lanes(sum) + rest;
 }
 
-/// scores -> P and dP -> dS for one row; what the query does not see becomes 0.
-CARAVAN_INLINE void gradient_row(float* scores, float* dscores, Visible seen, float scale, float lse, float delta) {
-  for (int64_t j = 0; j < key_block; j += Vec::width) {
+/// scores -> P and dP -> dS for the first `keys` of one row; what the query does not see becomes 0.
+CARAVAN_INLINE void gradient_row(float* scores, float* dscores, Visible seen, int64_t keys, float scale, float lse,
+                                 float delta) {
+  for (int64_t j = 0; j < keys; j += Vec::width) {
     const Vec p = exp(fma(load(scores + j), all(scale), all(-lse)));
     store(scores + j, p);
     store(dscores + j, all(scale) * p * (load(dscores + j) - all(delta)));
   }
-  for (int64_t j = 0; j < key_block; ++j) {
-    if (j >= seen.first && j < seen.last) continue;
-    scores[j] = 0.0f;
-    dscores[j] = 0.0f;
-  }
+  for (int64_t j = 0; j < seen.first; ++j) scores[j] = dscores[j] = 0.0f;
+  for (int64_t j = seen.last; j < keys; ++j) scores[j] = dscores[j] = 0.0f;
 }
 
 void backward_head(const AttentionSequence& s, const AttentionGradients& g, int64_t head, float* scratch) {
@@ -263,15 +263,16 @@ void backward_head(const AttentionSequence& s, const AttentionGradients& g, int6
       const int64_t first = b * query_block;
       if (first_block_of(s, first) > kb) break;  // the window has moved past these keys
       const int64_t rows = s.queries - first < query_block ? s.queries - first : query_block;
-      multiply<true>(scores, key_block, q.data + first * q.ld, q.ld, k_across, rows, key_block, d, false);
-      multiply<true>(dscores, key_block, dout.data + first * dout.ld, dout.ld, v_across, rows, key_block, d, false);
+      const int64_t seen = reach(s, first + rows - 1, first_key, keys);
+      multiply<true>(scores, key_block, q.data + first * q.ld, q.ld, k_across, rows, seen, d, d, false);
+      multiply<true>(dscores, key_block, dout.data + first * dout.ld, dout.ld, v_across, rows, seen, d, d, false);
       for (int64_t i = 0; i < rows; ++i) {
-        gradient_row(scores + i * key_block, dscores + i * key_block, visible_in(s, first + i, first_key, keys),
+        gradient_row(scores + i * key_block, dscores + i * key_block, visible_in(s, first + i, first_key, keys), seen,
                      s.scale, g.lse[head * s.lse_stride + first + i], delta[first + i]);
       }
-      multiply<false>(dv, width, scores, key_block, dout_panels + first * width, keys, d, rows, true);
-      multiply<false>(dk, width, dscores, key_block, q_panels + first * width, keys, d, rows, true);
-      multiply<true>(dq + first * width, width, dscores, key_block, k_along, rows, d, keys, true);
+      multiply<false>(dv, width, scores, key_block, dout_panels + first * width, seen, d, rows, rows, true);
+      multiply<false>(dk, width, dscores, key_block, q_panels + first * width, seen, d, rows, rows, true);
+      multiply<true>(dq + first * width, width, dscores, key_block, k_along, rows, d, seen, keys, true);
     }
     for (int64_t i = 0; i < keys; ++i) {
       write_row(false, g.dk, first_key + i, head, s.heads, d, dk + i * width, 1.0f);

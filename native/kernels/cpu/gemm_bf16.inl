@@ -128,7 +128,7 @@ CARAVAN_INLINE void interleave(float* out, const bf16_bits* even, const bf16_bit
 /// Rows of K that lie along k are read in place, unless a word would reach past the end or twelve rows would fall into
 /// the same lines of an L1 cache.
 bool in_place(const Operand& x, int64_t kc) {
-  return x.type == OperandType::bf16 && x.k_contiguous && kc % 2 == 0 && x.ld % 512 != 0;
+  return x.type == OperandType::bf16 && x.k_contiguous && kc % 2 == 0 && x.ld % 1024 != 0;
 }
 
 /// Elements [i0, i1) x [k0, k0 + kc) as words in the operand's own order: the word (i, w) at out[i * stride + 2 * w] or
