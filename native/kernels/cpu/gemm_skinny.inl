@@ -38,14 +38,33 @@ int64_t element_at(BlockOrder order, int64_t i) {
   return i;
 }
 
+/// Elements at the front of a weight's row that are read two NF4 blocks at a time (below).
+int64_t paired_elements(const Gemm& g) {
+#if defined(__AVX512F__)
+  if (block_order(g.b) == BlockOrder::nf4_nibbles) return g.k / (2 * block_size) * (2 * block_size);
+#endif
+  static_cast<void>(g);
+  return 0;
+}
+
+/// Which of a pair's 128 elements stands at place `i`: vector v has the nibble at bit 4 v of all sixteen words, and a
+/// byte's low nibble is the later element.
+int64_t paired_element_at(int64_t i) { return 8 * (i % 16) + ((i / 16) ^ 1); }
+
 void skinny_prepare(const Gemm& g, float* a) {
   const BlockOrder order = block_order(g.b);
   const int64_t ld = skinny_ld(g.k);
+  const int64_t paired = paired_elements(g);
   int64_t from[block_size];
   for (int64_t i = 0; i < block_size; ++i) from[i] = element_at(order, i);
   for (int64_t row = 0; row < g.m; ++row) {
     float* out = a + row * ld;
-    for (int64_t k = 0; k < ld; k += block_size) {
+    for (int64_t k = 0; k < paired; k += 2 * block_size) {
+      float pair[2 * block_size];
+      read_run(pair, g.a, row * g.a.ld + k, 2 * block_size, *g.tables);
+      for (int64_t i = 0; i < 2 * block_size; ++i) out[k + i] = pair[paired_element_at(i)];
+    }
+    for (int64_t k = paired; k < ld; k += block_size) {
       float block[block_size] = {};
       const int64_t count = k + block_size <= g.k ? block_size : g.k - k;
       read_run(block, g.a, row * g.a.ld + k, count, *g.tables);
@@ -104,6 +123,39 @@ struct Block<BlockOrder::nf4_nibbles, round> {
     }
   }
 };
+
+/// Sums of one NF4 weight row's pairs of blocks against `rows` rows of A. Sixteen words hold two blocks: shifted by
+/// 0, 4 ... 28 bits their low nibbles are eight vectors of codes without any unpacking, the lower lanes of the first
+/// block and the upper ones of the second. Each block's sum is scaled once, unless its weights must be rounded first.
+template <int rows, bool round>
+CARAVAN_INLINE void paired_dot(Vec* sums, const Gemm& g, const float* a, int64_t ld, int64_t first_block,
+                               int64_t pairs) {
+  const __m512 code = _mm512_load_ps(g.tables->code);
+  const uint8_t* packed = g.b.nf4->packed + first_block * (nf4_block / 2);
+  for (int r = 0; r < rows; ++r) sums[r] = zero();
+  for (int64_t pair = 0; pair < pairs; ++pair) {
+    const __m512i words = _mm512_loadu_si512(packed + pair * nf4_block);
+    const __m512 lower = _mm512_set1_ps(nf4_absmax(*g.b.nf4, first_block + 2 * pair, *g.tables));
+    const __m512 upper = _mm512_set1_ps(nf4_absmax(*g.b.nf4, first_block + 2 * pair + 1, *g.tables));
+    const Vec scale = {_mm512_mask_blend_ps(0xff00, lower, upper)};
+    Vec partial[rows][2];
+#pragma GCC unroll 8
+    for (int v = 0; v < 8; ++v) {
+      const __m512i index = v == 0 ? words : _mm512_srli_epi32(words, static_cast<unsigned>(4 * v));
+      Vec w = {_mm512_permutexvar_ps(index, code)};
+      if (round) w = rounded<true>(w * scale);
+#pragma GCC unroll 2
+      for (int r = 0; r < rows; ++r) {
+        const Vec x = load(a + r * ld + pair * 2 * block_size + v * Vec::width);
+        partial[r][v % 2] = v < 2 ? w * x : fma(w, x, partial[r][v % 2]);
+      }
+    }
+    for (int r = 0; r < rows; ++r) {
+      const Vec sum = partial[r][0] + partial[r][1];
+      sums[r] = round ? sums[r] + sum : fma(scale, sum, sums[r]);
+    }
+  }
+}
 
 #elif defined(__AVX2__)
 
@@ -190,6 +242,24 @@ void skinny_row(float* sums, const Gemm& g, const float* a, int64_t j, float* sc
   const int64_t whole = g.k / block_size;
   if constexpr (order == BlockOrder::nf4_nibbles) {
     const int64_t first_block = j * g.b.ld / nf4_block;
+#if defined(__AVX512F__)
+    const int64_t paired = whole / 2 * 2;
+    Vec pairs[rows];
+    paired_dot<rows, round>(pairs, g, a, ld, first_block, paired / 2);
+    if (paired < whole) {
+      Vec w[vectors];
+      Block<order, round>{g.b.nf4->packed + (first_block + paired) * (nf4_block / 2),
+                          nf4_absmax(*g.b.nf4, first_block + paired, *g.tables), g.tables}
+          .decode(w);
+      for (int r = 0; r < rows; ++r) {
+        for (int v = 0; v < vectors; ++v) {
+          pairs[r] = fma(w[v], load(a + r * ld + paired * block_size + v * Vec::width), pairs[r]);
+        }
+      }
+    }
+    for (int r = 0; r < rows; ++r) sums[r] = sum_lanes(pairs[r]);
+    return;
+#endif
     dot<rows>(
         sums, a, ld, whole, [&](int64_t block, Vec * w) __attribute__((always_inline)) {
           Block<order, round>{g.b.nf4->packed + (first_block + block) * (nf4_block / 2),
