@@ -2,10 +2,10 @@
 // result does not depend on the thread count, and a row's result does not depend on how many other rows there are
 // (packing and micro-batch leave a token's bits alone) as far as the header of each says.
 //
-// The CPU has two orders. A call with more than 8 rows, and every backward product, sums k = 0, 1, 2 ... in one chain
-// of fused multiply-adds. A forward call with at most 8 rows (decoding; for the grouped form: 8 rows over all groups)
-// reads each weight once and sums in vector lanes. Within each, a row's bits are the same for any N; between the two
-// they differ by the rounding of fp32 sums.
+// The CPU has two orders. A call with more than 8 rows, and every backward product, sums k = 0, 1, 2 ... in chains of
+// fused multiply-adds over blocks that depend on the contracted size alone. A forward call with at most 8 rows
+// (decoding; for the grouped form: 8 rows over all groups) reads each weight once and sums in vector lanes. Within each,
+// a row's bits are the same for any N; between the two they differ by the rounding of fp32 sums.
 //
 // On processors with AVX512_BF16 the first kind takes two k at a time where both sides are bf16 (or rounded to it):
 // sum += a[k + 1] b[k + 1] and a[k] b[k] for k = 0, 2, 4, ... by VDPBF16PS, which rounds as the processor does and

@@ -1,8 +1,10 @@
 // General matrix product C = scale * A B (+ bias) (+ C) on blocks that fit the caches (Goto & van de Geijn, "Anatomy of
 // high-performance matrix multiplication", 2008), and its counterpart for a few rows of A.
 //
-// Every element of C is one chain of fused multiply-adds over k = 0, 1, ..., K - 1 from zero (of dot products of pairs,
-// where bf16 meets bf16 and the processor has AVX512_BF16), rounded to C's type once at the end. So neither blocking nor threads nor neighbours change a bit of it.
+// Every element of C is a sum over blocks of k in their order, each a chain of fused multiply-adds from zero, rounded to
+// C's type once at the end. (Where bf16 meets bf16 and the processor has AVX512_BF16 it is one chain of dot products of
+// pairs.) The blocks depend on K alone, so neither threads nor neighbours nor the number of rows change a bit of it; and
+// short chains round less than long ones.
 #pragma once
 
 #include <cstdint>
@@ -67,7 +69,7 @@ struct GemmKernels {
 
 constexpr int64_t max_tile_rows = 240;
 constexpr int64_t max_tile_columns = 384;
-constexpr int64_t max_block_k = 320;  // a panel of B (16 columns) and one of A (6 rows) share an L1 of 32 KiB
+constexpr int64_t max_block_k = 192;  // also the longest chain of additions; panels of A and B share an L1 of 32 KiB
 constexpr int64_t column_group = 64;  // columns of B packed at a time; one block of NF4 where K runs down the rows
 constexpr int64_t skinny_rows = 8;
 

@@ -1,5 +1,5 @@
-// The micro-kernel: c (mr, panel_columns) = or continues from c, a (mr, kc) times a packed panel b (kc, panel_columns),
-// all sums in registers.
+// The micro-kernel: c (mr, panel_columns) = or += a (mr, kc) times a packed panel b (kc, panel_columns), all sums in
+// registers. A block of k is summed from zero and then added: a shorter chain rounds less than one that goes on from c.
 #pragma once
 
 #include "kernels/cpu/simd.h"
@@ -24,8 +24,8 @@ void micro_kernel(int64_t kc, const float* a, int64_t stride, const float* b, fl
   Vec sum[mr][2];
 #pragma GCC unroll 16
   for (int i = 0; i < mr; ++i) {
-    sum[i][0] = resume ? load(c + i * ldc) : zero();
-    sum[i][1] = resume ? load(c + i * ldc + Vec::width) : zero();
+    sum[i][0] = zero();
+    sum[i][1] = zero();
   }
   for (int64_t k = 0; k < kc; ++k) {
     const Vec b0 = load(b);
@@ -41,8 +41,9 @@ void micro_kernel(int64_t kc, const float* a, int64_t stride, const float* b, fl
   }
 #pragma GCC unroll 16
   for (int i = 0; i < mr; ++i) {
-    store(c + i * ldc, sum[i][0]);
-    store(c + i * ldc + Vec::width, sum[i][1]);
+    float* row = c + i * ldc;
+    store(row, resume ? load(row) + sum[i][0] : sum[i][0]);
+    store(row + Vec::width, resume ? load(row + Vec::width) + sum[i][1] : sum[i][1]);
   }
 }
 
