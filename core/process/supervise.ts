@@ -3,6 +3,7 @@
  * them is the business of core/engine and core/data.
  */
 import { fork } from 'node:child_process';
+import { setPriority } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { oomKills } from './oomKills.ts';
 
@@ -50,6 +51,8 @@ export interface SuperviseOptions {
   silenceMs?: number;
 }
 
+/** Between normal (0) and idle (19): about a third of a processor that others want too. */
+const computingNiceness = 5;
 const tailLines = 50;
 const tailLineLength = 2000;
 const tickMs = 1000;
@@ -64,6 +67,7 @@ export const forkProcess: SpawnProcess = (entry) => {
     // Standard output belongs to the host: a command may print JSON there.
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });
+  yieldToOthers(child.pid);
   return {
     get pid() {
       return child.pid ?? null;
@@ -95,6 +99,15 @@ export const forkProcess: SpawnProcess = (entry) => {
     },
   };
 };
+
+/** What computes for minutes gives way to what answers at once: the host, and the rest of its user's desk. */
+function yieldToOthers(pid: number | undefined): void {
+  try {
+    if (pid !== undefined) setPriority(pid, computingNiceness);
+  } catch {
+    // Ended already, or the system does not allow it: it computes all the same.
+  }
+}
 
 export function superviseProcess(options: SuperviseOptions): SupervisedProcess {
   const { entry, name, onMessage, spawn = forkProcess, silenceMs } = options;
