@@ -220,6 +220,35 @@ TEST_CASE("eight micro-batches of one, two of four, and packed bins have one gra
   }
 }
 
+TEST_CASE("a step is its micro-batches: each weighed by its tokens and rounded by random numbers of its own") {
+  const TempFolder folder("micro");
+  TrainOptions options = tiny_run(folder, Method::pesc);
+  options.train_dtype = DType::bf16;
+  TrainingSession session = open_training_session(options);
+  StepPlan plan(*session.train, options);
+  const auto step = accumulate_gradients(session, options, plan.rows(6), 6, [] { return true; });
+  REQUIRE(step.has_value());
+  REQUIRE(step->batch.micro_batches.size() >= 3);
+  const auto gradients = copy_gradients(*session.set);
+
+  session.set->zero_gradients(session.exec);
+  double balance = 0.0;
+  for (size_t i = 0; i < step->batch.micro_batches.size(); ++i) {
+    const MicroBatch& micro = step->batch.micro_batches[i];
+    StepPlace place;
+    place.seed = 42;
+    place.step = 6;
+    place.micro = static_cast<uint32_t>(i);
+    place.loss_scale = 1.0f / static_cast<float>(step->batch.target_tokens);
+    place.balance_weight =
+        static_cast<float>(static_cast<double>(micro.valid_tokens()) / static_cast<double>(step->batch.tokens));
+    const MicroBatchResult passed = session.decoder->forward_backward(micro.tokens(), micro.targets(), place);
+    for (const float loss : passed.balance_loss) balance += 0.01 * place.balance_weight * loss;
+  }
+  CHECK(copy_gradients(*session.set) == gradients);
+  CHECK(step->balance_loss == doctest::Approx(balance));
+}
+
 TEST_CASE("recomputation, threads and evaluation leave every bit of a run alone") {
   for (const Method method : all_methods) {
     const TempFolder folder("bits");
