@@ -11,8 +11,11 @@ export interface Store {
   run(sql: string, params?: SqlParams): { changes: number; lastInsertRowid: number };
   get<R>(sql: string, params?: SqlParams): R | undefined;
   all<R>(sql: string, params?: SqlParams): R[];
-  /** All or nothing; nests. The work must not be asynchronous. */
-  transaction<T>(work: () => T): T;
+  /**
+   * All or nothing; nests. The work must not be asynchronous. `durable: false` does not wait for the disk: a power cut may
+   * take the last such transactions (never half of one), so it is for what files hold too.
+   */
+  transaction<T>(work: () => T, options?: { durable: boolean }): T;
   /** A long read, on another thread and a connection of its own. It may call `f32_at(blob, index)`. */
   query<R>(sql: string, params?: SqlParams): Promise<R[]>;
   /** Gives up the disk space that is held back for a full disk. @returns whether there was any left to give. */

@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
@@ -75,6 +75,38 @@ test('a number that is not finite is kept as NULL', async () => {
   const store = await opened({ file });
   const kept = store.get<{ value: number | null }>('SELECT ? AS value', [NaN]);
   expect(kept!.value).toBeNull();
+});
+
+test('what need not wait for the disk is whole all the same, and leaves the next write durable', async () => {
+  const store = await opened({ file });
+  store.transaction(() => store.run(insertThread), { durable: false });
+  expect(store.get('PRAGMA synchronous')).toEqual({ synchronous: 2 });
+  expect(() =>
+    store.transaction(
+      () => {
+        store.run(`UPDATE threads SET title = 'Other'`);
+        throw new Error('no');
+      },
+      { durable: false },
+    ),
+  ).toThrow('no');
+  expect(store.get('PRAGMA synchronous')).toEqual({ synchronous: 2 });
+  expect(store.all('SELECT title FROM threads')).toEqual([{ title: 'Talk' }]);
+});
+
+test('the log is brought into the file on another thread', async () => {
+  const store = await opened({ file });
+  const title = 'x'.repeat(1000);
+  for (let batch = 0; batch < 6; batch++)
+    store.transaction(
+      () => {
+        for (let i = 0; i < 1000; i++)
+          store.run('INSERT INTO threads VALUES (?, ?, ?, 1, 1)', [`thread ${batch} ${i}`, title, 'demo']);
+      },
+      { durable: false },
+    );
+  await expect.poll(() => statSync(file).size, { timeout: 4000 }).toBeGreaterThan(4e6);
+  expect(store.get('SELECT count(*) AS n FROM threads')).toEqual({ n: 6000 });
 });
 
 test('reads at length on another thread', async () => {
@@ -166,11 +198,10 @@ test('names a file that is no database', async () => {
 
 test('finds a damaged page after an unclean end', async () => {
   const store = await openStore({ file });
-  for (let i = 0; i < 2000; i++)
-    store.run(
-      `INSERT INTO threads (id, title, model, created_at, updated_at) VALUES (?, 'Talk', 'demo', 1, 1)`,
-      [`thread ${i}`],
-    );
+  store.transaction(() => {
+    for (let i = 0; i < 2000; i++)
+      store.run(`INSERT INTO threads VALUES (?, 'Talk', 'demo', 1, 1)`, [`thread ${i}`]);
+  });
   await store.close();
   const bytes = readFileSync(file);
   bytes.fill(0x55, bytes.length - 3 * 4096, bytes.length - 4096);
@@ -180,7 +211,7 @@ test('finds a damaged page after an unclean end', async () => {
 
 test('holds disk space back and gives it up once', async () => {
   const store = await openStore({ file, reserveBytes: 1000 });
-  await expect.poll(() => existsSync(`${file}.reserve`)).toBe(true);
+  await expect.poll(() => statSync(`${file}.reserve`, { throwIfNoEntry: false })?.size).toBe(1000);
   expect(store.releaseReserve()).toBe(true);
   expect(store.releaseReserve()).toBe(false);
   await store.close();

@@ -21,6 +21,9 @@ export interface StoreOptions {
   reserveBytes?: number;
 }
 
+/** The write-ahead log is brought into the file when it is this long. */
+const checkpointBytes = 4 * 1024 * 1024;
+
 /** SQLite before this could corrupt a write-ahead log that two connections reset at once. */
 const oldestSqlite = [3, 51, 3] as const;
 
@@ -72,6 +75,9 @@ function connect(file: string): Database.Database {
     database.pragma('trusted_schema = OFF');
     database.pragma('temp_store = MEMORY');
     database.pragma('journal_size_limit = 8388608');
+    // Bringing the log into the file waits for the disk: the reader's thread does that, and this connection only where the
+    // log grew to 32 MiB all the same.
+    database.pragma('wal_autocheckpoint = 8000');
     return database;
   } catch (error) {
     database?.close();
@@ -173,8 +179,15 @@ function wrap(database: Database.Database, file: string, notes: string[], reserv
     all<R>(sql: string, params: SqlParams = []) {
       return explained(() => prepare(sql).all(bound(params)) as R[]);
     },
-    transaction<T>(work: () => T): T {
-      return explained(() => database.transaction(work).immediate());
+    transaction<T>(work: () => T, { durable } = { durable: true }): T {
+      if (durable || database.inTransaction) return explained(() => database.transaction(work).immediate());
+      database.pragma('synchronous = NORMAL');
+      try {
+        return explained(() => database.transaction(work).immediate());
+      } finally {
+        database.pragma('synchronous = FULL');
+        if (sizeOf(`${file}-wal`) > checkpointBytes) reader.checkpoint();
+      }
     },
     query: (sql, params = []) => reader.query(sql, params),
     releaseReserve,

@@ -2,17 +2,15 @@ import { Worker } from 'node:worker_threads';
 import { CaravanError } from '../shared/contract/errors.ts';
 import type { SqlParams } from './Store.ts';
 
-export interface ReadRequest {
-  id: number;
-  sql: string;
-  params: SqlParams;
-}
+export type ReadRequest = { id: number; sql: string; params: SqlParams } | { id: number; checkpoint: true };
 
 export type ReadReply = { id: number; rows: unknown[] } | { id: number; error: string };
 
-/** Long reads on a thread of their own, started at the first of them. */
+/** Long reads on a thread of their own. */
 export interface Reader {
   query<R>(sql: string, params: SqlParams): Promise<R[]>;
+  /** Brings the write-ahead log into the file, as far as nobody reads it. One at a time; asking during one is nothing. */
+  checkpoint(): void;
   close(): Promise<void>;
 }
 
@@ -44,14 +42,26 @@ export function createReader(file: string): Reader {
     return started;
   }
 
+  function ask(request: (id: number) => ReadRequest): Promise<unknown[]> {
+    return new Promise((resolve, reject) => {
+      worker ??= start();
+      const id = nextId++;
+      open.set(id, { resolve: resolve as (rows: never) => void, reject });
+      worker.postMessage(request(id));
+    });
+  }
+
+  let checkpointing = false;
+  // Now, while nobody waits: a thread takes longer to start than a read may take.
+  worker = start();
   return {
-    query(sql, params) {
-      return new Promise((resolve, reject) => {
-        worker ??= start();
-        const id = nextId++;
-        open.set(id, { resolve: resolve as (rows: never) => void, reject });
-        worker.postMessage({ id, sql, params } satisfies ReadRequest);
-      });
+    query: <R>(sql: string, params: SqlParams) => ask((id) => ({ id, sql, params })) as Promise<R[]>,
+    checkpoint() {
+      if (checkpointing) return;
+      checkpointing = true;
+      void ask((id) => ({ id, checkpoint: true }))
+        .catch(() => undefined)
+        .finally(() => (checkpointing = false));
     },
     async close() {
       const closing = worker;

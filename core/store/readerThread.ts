@@ -16,8 +16,24 @@ database.function('f32_at', { deterministic: true }, (blob: unknown, index: unkn
 
 const statements = new Map<string, Database.Statement>();
 
-parentPort!.on('message', ({ id, sql, params }: ReadRequest) => {
+function checkpoint(): void {
+  const writer = new Database(file, { timeout: 5000 });
   try {
+    writer.pragma('wal_checkpoint(PASSIVE)');
+  } finally {
+    writer.close();
+  }
+}
+
+parentPort!.on('message', (request: ReadRequest) => {
+  const { id } = request;
+  try {
+    if ('checkpoint' in request) {
+      checkpoint();
+      parentPort!.postMessage({ id, rows: [] } satisfies ReadReply);
+      return;
+    }
+    const { sql, params } = request;
     let statement = statements.get(sql);
     if (!statement) {
       statement = database.prepare(sql);

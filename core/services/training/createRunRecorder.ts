@@ -77,11 +77,15 @@ export async function createRunRecorder(
         metrics.append(asText(lines.slice(0, added).map((line) => JSON.stringify(line)))),
       );
       unindexed.push(...lines.splice(0, added));
-      store.transaction(() => {
-        index(steps, key, unindexed);
-        runs.saveMetricsBytes(key, metrics.size());
-        beforeCommit();
-      });
+      store.transaction(
+        () => {
+          index(steps, key, unindexed);
+          runs.saveMetricsBytes(key, metrics.size());
+          beforeCommit();
+        },
+        // metrics.jsonl holds it too.
+        { durable: false },
+      );
     } catch (error) {
       onTrouble(explain(error, dir));
       return;
