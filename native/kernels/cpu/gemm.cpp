@@ -49,6 +49,10 @@ Tiling tiling_for(const Gemm& g, int64_t wanted_tiles) {
   const auto tiles = [&] { return divide_up(g.m, t.rows) * divide_up(g.n, t.columns); };
   while (tiles() < wanted_tiles && t.columns > min_tile_columns && g.n > min_tile_columns) t.columns -= column_group;
   while (tiles() < wanted_tiles && t.rows > min_tile_rows && g.m > min_tile_rows) t.rows -= min_tile_rows;
+  // Gradients of small weights have few elements and long sums: there even packing twice as much beats idle threads.
+  const auto idle = [&] { return tiles() * tiles_per_thread < wanted_tiles; };
+  if (idle() && g.n > column_group) t.columns = std::min(t.columns, column_group);
+  if (idle() && g.m > min_tile_rows / 2) t.rows = std::min(t.rows, min_tile_rows / 2);
   t.rows = std::min(max_tile_rows, divide_up(divide_up(g.m, divide_up(g.m, t.rows)), 12) * 12);
   t.across = divide_up(g.n, t.columns);
   t.count = divide_up(g.m, t.rows) * t.across;
