@@ -1,6 +1,6 @@
 /** Figures of a run as lists and headers show them. */
 import { formatCount, formatMetric } from '../../core/shared/format.ts';
-import type { Run } from '../../core/shared/run/run.ts';
+import type { Run, Step } from '../../core/shared/run/run.ts';
 
 const methodNames = { pesc: 'PESC', lora: 'LoRA', full: 'Full', upcycle: 'Upcycle' } as const;
 
@@ -21,6 +21,18 @@ export function checkpointName(path: string): string {
 
 export function lossWords(loss: number | null | undefined): string {
   return loss === null || loss === undefined ? '–' : formatMetric(loss);
+}
+
+/** Steps are counted exactly: "1,804", "20,000". */
+export function stepWords(step: number | null): string {
+  return step === null ? '?' : step.toLocaleString('en');
+}
+
+/** Tokens per second over the last steps: a single step of a small model says little. */
+export function recentRate(steps: readonly Step[], window = 20): number | null {
+  const recent = steps.slice(-window);
+  const ms = recent.reduce((sum, step) => sum + step.stepMs, 0);
+  return ms === 0 ? null : (1000 * recent.reduce((sum, step) => sum + step.tokens, 0)) / ms;
 }
 
 export function rateWords(tokensPerSecond: number | null): string {

@@ -24,7 +24,7 @@ describe('MetricSeries', () => {
     const series = new MetricSeries();
     for (let step = 1; step <= 20_001; step++)
       series.append(step, step === 777 ? 99 : step === 778 ? null : 1);
-    expect(series.length).toBeLessThan(8192);
+    expect(series.length).toBeLessThan(4096);
     expect(series.merged).toBe(true);
     expect(Math.max(...series.max)).toBe(99);
     expect(series.lastStep).toBe(20_001);

@@ -1,7 +1,7 @@
 /** The points of one metric: typed arrays that grow in place, so that a step costs a few writes and no copy. */
 
 /** Beyond this many points neighbours are merged; their lowest and highest value are kept. */
-const capacityLimit = 8192;
+const capacityLimit = 4096;
 
 export interface History {
   steps: readonly number[];

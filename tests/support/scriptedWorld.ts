@@ -218,7 +218,7 @@ function scriptedRun(
           }
         : null,
     note: say.note,
-    attempt: 1,
+    attempt: 0,
     createdAt: begun,
     startedAt: begun + 800,
     endedAt: ended ? begun + say.step * 480 : null,
@@ -284,7 +284,7 @@ function rowsAt(step: number, steps: Step[]): CallResult<'readStepRows'> {
 
 function logOf(run: Run): string[] {
   return [
-    `caravan 0.1.0, run ${run.id}, attempt ${run.attempt}`,
+    `caravan 0.1.0, run ${run.id}, resumed ${run.attempt} times`,
     `base ${run.modelName}: 5.5M parameters, ${run.config.baseDtype}`,
     `mix ${run.mixName}: 3,840 rows, 412,004 tokens`,
     'step-0 identity: max |logit difference| = 0',
