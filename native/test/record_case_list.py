@@ -103,7 +103,6 @@ def make_case(name, family, config, method, **changes):
         initial=draw_all,
         routes=anywhere,
         base="f32",
-        seed=1,
         conversations=4,
         lengths=(4, 11),
         lr=5e-3,

@@ -48,7 +48,7 @@ const requirements: Record<Requirement, { present: () => boolean; what: string; 
     mend: 'apt-get install -y python3',
   },
   torch: {
-    present: () => succeeds('python3', ['-c', 'import torch, transformers']),
+    present: () => succeeds('python3', ['-c', 'import torch, transformers, peft, safetensors']),
     what: 'comparisons with PyTorch',
     mend: 'pip install torch transformers peft',
   },

@@ -1,0 +1,16 @@
+/** What native/test/recorded holds is still what PyTorch, transformers and peft compute. */
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+import { expect, test } from 'vitest';
+
+import { needs } from './support/skip.ts';
+
+const script = fileURLToPath(new URL('../native/test/record_cases.py', import.meta.url));
+
+test.runIf(needs('torch', 'recorded cases against PyTorch'))('no recorded case is stale', () => {
+  const { status, stdout, stderr } = spawnSync('python3', [script, '--check'], { encoding: 'utf8' });
+  expect(stdout + stderr).not.toContain('stale:');
+  expect(stdout.match(/: as recorded$/gm)).toHaveLength(38);
+  expect(status).toBe(0);
+});
