@@ -105,13 +105,13 @@ export async function readFiles(tables: Tables, record: RunRecord): Promise<Run>
     },
   );
   const last = steps.last(key);
-  const evaluations = steps.evaluations(key);
+  const evaluations = steps.firstAndLastEvaluation(key);
   const files: Partial<Run> = {
     step: last?.step ?? 0,
     loss: last?.loss ?? null,
     tokensPerSecond: last?.tokensPerSecond ?? null,
-    firstEvaluation: evaluations[0] ?? null,
-    lastEvaluation: evaluations.at(-1) ?? null,
+    firstEvaluation: evaluations.first,
+    lastEvaluation: evaluations.last,
     lastCheckpoint: (await checkpointFolders(run.dir))[0]?.path ?? null,
   };
   if (!found) return { ...run, ...files };

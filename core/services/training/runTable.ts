@@ -59,7 +59,7 @@ interface RunRow {
 export function createRunTable(store: Store, steps: StepTable): RunTable {
   function fromRow(row: RunRow): RunRecord {
     const lock = JSON.parse(row.lock) as RunLock;
-    const evaluations = steps.evaluations(row.key);
+    const { first, last } = steps.firstAndLastEvaluation(row.key);
     return {
       key: row.key,
       lock,
@@ -79,8 +79,8 @@ export function createRunTable(store: Store, steps: StepTable): RunTable {
         tokensPerSecond: row.tokens_per_second,
         etaMs: null,
         elapsedMs: row.elapsed_ms,
-        firstEvaluation: evaluations[0] ?? null,
-        lastEvaluation: evaluations.at(-1) ?? null,
+        firstEvaluation: first,
+        lastEvaluation: last,
         lastCheckpoint: row.last_checkpoint,
         stepZeroDifference: row.step_zero_difference,
         quantizationDifference: row.quantization_difference,

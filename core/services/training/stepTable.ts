@@ -12,6 +12,8 @@ export interface StepTable {
   /** Drops what an earlier attempt wrote past the step that training resumes from. */
   supersede(run: number, afterStep: number): void;
   evaluations(run: number): Evaluation[];
+  /** For lists, which need no more; null each where there is none. */
+  firstAndLastEvaluation(run: number): { first: Evaluation | null; last: Evaluation | null };
   /** The newest step. */
   last(
     run: number,
@@ -50,6 +52,12 @@ interface StepRow {
   memory_bytes: number;
   at: number;
   expert_shares: Uint8Array;
+}
+
+interface EvaluationRow {
+  step: number;
+  loss: number | null;
+  by_source: string;
 }
 
 const columns: Record<StepMetric, string> = {
@@ -118,15 +126,20 @@ export function createStepTable(store: Store): StepTable {
     },
     evaluations: (run) =>
       store
-        .all<{ step: number; loss: number | null; by_source: string }>(
-          'SELECT step, loss, by_source FROM evaluations WHERE run_key = ? ORDER BY step',
+        .all<EvaluationRow>('SELECT step, loss, by_source FROM evaluations WHERE run_key = ? ORDER BY step', [
+          run,
+        ])
+        .map(evaluationFrom),
+    firstAndLastEvaluation(run) {
+      const one = (order: 'ASC' | 'DESC') => {
+        const row = store.get<EvaluationRow>(
+          `SELECT step, loss, by_source FROM evaluations WHERE run_key = ? ORDER BY step ${order} LIMIT 1`,
           [run],
-        )
-        .map(({ step, loss, by_source }) => ({
-          step,
-          loss,
-          bySource: JSON.parse(by_source) as Evaluation['bySource'],
-        })),
+        );
+        return row ? evaluationFrom(row) : null;
+      };
+      return { first: one('ASC'), last: one('DESC') };
+    },
     last: (run) =>
       store.get(
         `SELECT step, loss, tokens_per_second AS tokensPerSecond, memory_bytes AS memoryBytes
@@ -256,6 +269,10 @@ function fromRow(
     ),
     at: row.at,
   };
+}
+
+function evaluationFrom({ step, loss, by_source }: EvaluationRow): Evaluation {
+  return { step, loss, bySource: JSON.parse(by_source) as Evaluation['bySource'] };
 }
 
 /** Every machine that runs this is little-endian, as the arrays are kept. */

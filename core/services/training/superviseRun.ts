@@ -165,6 +165,7 @@ export function createLiveRun(
       if (diskWarning !== null) recorder.log(`warning: ${diskWarning}`);
       const from = resumed ? await chooseCheckpoint() : null;
       if (resumed) await startOver(from, recorder);
+      if (from) await warnIfInexact(recorder);
       rate = startRate(0, record.run.step);
       if (asked !== null) throw new CaravanError('cancelled', 'stopped before the engine was started');
       engine = engines.startTraining(
@@ -193,6 +194,15 @@ export function createLiveRun(
     }
   }
 
+  /** The same bits come from the same build on the same device alone. */
+  async function warnIfInexact(recorder: RunRecorder): Promise<void> {
+    const { buildId } = await engines.inference.buildInfo();
+    if (buildId !== lock.versions['engine'])
+      recorder.log(
+        `warning: this resume is not exact: the run began with engine build ${lock.versions['engine'] ?? 'unknown'}, this is ${buildId}`,
+      );
+  }
+
   /** Points of the earlier attempt past the checkpoint no longer count. */
   async function startOver(
     from: { step: number; path: string } | null,
@@ -203,12 +213,12 @@ export function createLiveRun(
     recorder.add({ type: 'resume', attempt: record.run.attempt, step, at: clock.now() });
     await recorder.flush();
     const last = steps.last(key);
-    const evaluations = steps.evaluations(key);
+    const evaluations = steps.firstAndLastEvaluation(key);
     change({
       step,
       loss: last?.loss ?? null,
-      firstEvaluation: evaluations[0] ?? null,
-      lastEvaluation: evaluations.at(-1) ?? null,
+      firstEvaluation: evaluations.first,
+      lastEvaluation: evaluations.last,
       lastCheckpoint: from?.path ?? null,
     });
   }

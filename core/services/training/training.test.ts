@@ -346,6 +346,23 @@ describe('resuming', () => {
     expect(await h.service.handlers.readEvaluations({ id: run.id })).toMatchObject([{ step: 4 }]);
   });
 
+  test('with another build of the engine says that it is not exact', async () => {
+    const run = await interruptedAt(3);
+    h.engines.checkpoints = [checkpoint(run, 2)];
+    h.engines.answers.buildInfo = () =>
+      Promise.resolve({
+        version: '1',
+        buildId: 'b2',
+        compiler: 'gcc',
+        cuda: false,
+        simd: { built: [], used: '' },
+      });
+    await h.service.handlers.resumeRun({ id: run.id });
+    (await h.engines.started(1)).finish();
+    await h.reach(run.id, 'completed');
+    expect(logOf(run)).toContain('not exact: the run began with engine build b1, this is b2');
+  });
+
   test('without a checkpoint starts over', async () => {
     const run = await interruptedAt(3);
     await h.service.handlers.resumeRun({ id: run.id });
