@@ -1,7 +1,7 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { pathToFileURL } from 'node:url';
-import { pretrainDocument } from './pretrainText.ts';
+import { pretrainDocument, pretrainStages, type PretrainStage } from './pretrainText.ts';
 
 /** Characters gathered before a write: large enough that the calls of the operating system do not count. */
 const chunkChars = 1 << 20;
@@ -11,13 +11,19 @@ const chunkChars = 1 << 20;
  * @param from - index of the first document
  * @returns the bytes of text, without the JSON around them
  */
-export function writePretrainText(file: string, seed: number, documents: number, from = 0): number {
+export function writePretrainText(
+  file: string,
+  seed: number,
+  documents: number,
+  from = 0,
+  stage: PretrainStage = 'broad',
+): number {
   const out = openSync(file, 'w');
   let textBytes = 0;
   try {
     let chunk = '';
     for (let index = from; index < from + documents; index++) {
-      const text = pretrainDocument(seed, index);
+      const text = pretrainDocument(seed, index, stage);
       // The generator writes ASCII only (a test holds it to that), so characters are bytes.
       textBytes += text.length;
       chunk += `{"text":${JSON.stringify(text)}}\n`;
@@ -44,12 +50,19 @@ function wholeNumber(name: string, text: string | undefined, least: number): num
   return value;
 }
 
+function stageNamed(name: string): PretrainStage {
+  const stage = pretrainStages.find((known) => known === name);
+  if (stage === undefined) throw new RangeError(`--stage is one of ${pretrainStages.join(', ')}, not ${name}`);
+  return stage;
+}
+
 function main(): void {
   const { values } = parseArgs({
     options: {
       seed: { type: 'string', default: '1' },
       documents: { type: 'string' },
       from: { type: 'string', default: '0' },
+      stage: { type: 'string', default: 'broad' },
       out: { type: 'string' },
     },
   });
@@ -61,6 +74,7 @@ function main(): void {
     wholeNumber('seed', values.seed, 0),
     documents,
     wholeNumber('from', values.from, 0),
+    stageNamed(values.stage),
   );
   const seconds = (performance.now() - started) / 1000;
   console.error(
@@ -74,7 +88,7 @@ if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.a
   } catch (error) {
     console.error(`writePretrainText: ${error instanceof Error ? error.message : String(error)}`);
     console.error(
-      'usage: node core/demo/writePretrainText.ts --seed S --documents N --out FILE [--from INDEX]',
+      'usage: node core/demo/writePretrainText.ts --seed S --documents N --out FILE [--from INDEX] [--stage broad|questions]',
     );
     process.exitCode = 2;
   }
