@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <numeric>
 
 #include <nlohmann/json.hpp>
 
 #include "kernels/philox.h"
+#include "tiny_run.h"
 #include "typed_array.h"
 
 namespace caravan::test {
@@ -42,36 +42,9 @@ MethodOptions method_of(const Json& json) {
   return method;
 }
 
-/// A folder that is gone when the test is.
-class TemporaryFolder {
- public:
-  explicit TemporaryFolder(const std::string& name)
-      : path_(fs::temp_directory_path() / ("caravan-recorded-" + name + "-" + std::to_string(::rand()))) {
-    fs::create_directories(path_);
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  std::string file(const char* name) const { return (path_ / name).string(); }
-  std::string path() const { return path_.string(); }
-
- private:
-  fs::path path_;
-};
-
 std::shared_ptr<const BaseModel> load_recorded_base(const Exec& exec, const RecordedCase& recorded, BaseDType dtype) {
-  const TemporaryFolder folder(recorded.name);
-  std::ofstream(folder.file("config.json"), std::ios::binary) << recorded.config_json;
-  MethodOptions everything;
-  everything.method = Method::full;
-  std::vector<std::vector<float>> values;
-  std::vector<TensorToWrite> tensors;
-  for (const Parameter& parameter : list_parameters(recorded.config, everything)) {
-    values.push_back(recorded.initial(parameter.name, parameter.shape));
-    tensors.push_back({parameter.name, StoredType::F32, parameter.shape, std::as_bytes(std::span(values.back()))});
-  }
-  write_safetensors(folder.file("model.safetensors"), std::move(tensors), {{"format", "pt"}});
+  const TempFolder folder("recorded-" + recorded.name);
+  write_recorded_base(recorded, folder.path());
   BaseOptions options;
   options.dtype = dtype;
   options.dense_dtype = DType::f32;
@@ -180,6 +153,26 @@ size_t RecordedCase::place_of(const std::string& parameter) const {
   return static_cast<size_t>(found - trainable_.begin());
 }
 
+void write_recorded_base(const RecordedCase& recorded, const std::string& dir) {
+  write_file(dir + "/config.json", recorded.config_json);
+  MethodOptions everything;
+  everything.method = Method::full;
+  std::vector<std::vector<float>> values;
+  std::vector<TensorToWrite> tensors;
+  for (const Parameter& parameter : list_parameters(recorded.config, everything)) {
+    values.push_back(recorded.initial(parameter.name, parameter.shape));
+    tensors.push_back({parameter.name, StoredType::F32, parameter.shape, std::as_bytes(std::span(values.back()))});
+  }
+  write_safetensors(dir + "/model.safetensors", std::move(tensors), {{"format", "pt"}});
+}
+
+void set_recorded_values(const RecordedCase& recorded, const TrainableSet& set) {
+  for (const Parameter& parameter : set.parameters()) {
+    const std::vector<float> values = recorded.initial(parameter.name, parameter.shape);
+    std::copy(values.begin(), values.end(), parameter.value.as<float>());
+  }
+}
+
 TinySession make_recorded_session(const Exec& exec, const RecordedCase& recorded, BaseDType base) {
   TinySession session;
   // Sparse upcycling trains every weight: there is nothing that a base would add.
@@ -187,12 +180,8 @@ TinySession make_recorded_session(const Exec& exec, const RecordedCase& recorded
   session.set = std::make_shared<TrainableSet>(exec.device, recorded.config, recorded.method, DType::f32);
   if (session.base) session.set->initialise(exec, *session.base, 11);
   session.set->allocate_gradients();
-  for (const Parameter& parameter : session.set->parameters()) {
-    // `full` keeps what it copied from its base.
-    if (recorded.method.method == Method::full) break;
-    const std::vector<float> values = recorded.initial(parameter.name, parameter.shape);
-    std::copy(values.begin(), values.end(), parameter.value.as<float>());
-  }
+  // `full` keeps what it copied from its base.
+  if (recorded.method.method != Method::full) set_recorded_values(recorded, *session.set);
   size_t longest = 0;
   for (const auto& batch : recorded.batches) {
     for (const Conversation& conversation : batch) longest = std::max(longest, conversation.ids.size());
@@ -286,21 +275,18 @@ constexpr double gradient_tolerance = 1e-4;  // of the tensor's largest gradient
 constexpr double loss_tolerance = 1e-5;      // of the loss
 constexpr double update_tolerance = 1e-3;    // of the tensor's largest update over the ten steps
 
-namespace {
+namespace {}  // namespace
 
-void check_losses(const RecordedCase& recorded, const EngineRun& run, double tolerance) {
-  const std::vector<float> loss = recorded.floats("loss"), balance = recorded.floats("balance");
-  const size_t steps = run.loss.size();
-  REQUIRE(steps <= loss.size());
-  for (size_t step = 0; step < steps; ++step) {
-    INFO("step " << step + 1);
-    CHECK(std::fabs(run.loss[step] - loss[step]) <= tolerance * std::fabs(loss[step]));
-    CHECK(std::fabs(run.balance[step] - balance[step]) <= tolerance * std::fabs(balance[step]));
+void check_losses(const RecordedCase& recorded, const std::vector<double>& loss, const std::vector<double>& balance) {
+  const std::vector<float> expected_loss = recorded.floats("loss"), expected_balance = recorded.floats("balance");
+  REQUIRE(loss.size() == expected_loss.size());
+  REQUIRE(balance.size() == expected_loss.size());
+  for (size_t step = 0; step < loss.size(); ++step) {
+    INFO(recorded.name << " step " << step + 1);
+    CHECK(std::fabs(loss[step] - expected_loss[step]) <= loss_tolerance * std::fabs(expected_loss[step]));
+    CHECK(std::fabs(balance[step] - expected_balance[step]) <= loss_tolerance * std::fabs(expected_balance[step]));
   }
-  check_values(run.losses, recorded.floats("losses"), tolerance, recorded.name + " losses");
 }
-
-}  // namespace
 
 void check_experts(const RecordedCase& recorded, const EngineRun& run) {
   if (!recorded.method.has_experts()) return;
@@ -308,26 +294,34 @@ void check_experts(const RecordedCase& recorded, const EngineRun& run) {
   CHECK(run.tokens_per_expert == std::vector<int64_t>(expected.begin(), expected.end()));
 }
 
+void check_updates(const RecordedCase& recorded, const std::vector<std::vector<float>>& before,
+                   const std::vector<std::vector<float>>& after) {
+  // What moved, so that a tensor that starts large is not let off.
+  const TrainableSet set(Device::cpu, recorded.config, recorded.method, DType::f32);
+  std::vector<std::vector<float>> moved = after, expected = recorded.by_parameter("after", set);
+  REQUIRE(before.size() == after.size());
+  for (size_t p = 0; p < moved.size(); ++p) {
+    for (size_t i = 0; i < moved[p].size(); ++i) {
+      moved[p][i] -= before[p][i];
+      expected[p][i] -= before[p][i];
+    }
+  }
+  check_parameters(recorded, moved, expected, update_tolerance, "update of");
+}
+
 void check_recorded(const RecordedCase& recorded, const RunOptions& options) {
   INFO(recorded.name);
   const EngineRun run = run_recorded(recorded, options);
   const TrainableSet set(Device::cpu, recorded.config, recorded.method, DType::f32);
   check_values(run.logits, recorded.floats("logits"), logit_tolerance, recorded.name + " logits");
-  check_losses(recorded, run, loss_tolerance);
+  check_losses(recorded, run.loss, run.balance);
+  check_values(run.losses, recorded.floats("losses"), loss_tolerance, recorded.name + " losses");
   check_experts(recorded, run);
   check_parameters(recorded, run.gradients, recorded.by_parameter("gradients", set), gradient_tolerance, "gradient of");
   if (!recorded.has("after")) return;
 
   REQUIRE(run.loss.size() == 10);
-  // What moved, so that a tensor that starts large is not let off.
-  std::vector<std::vector<float>> moved = run.after, expected = recorded.by_parameter("after", set);
-  for (size_t p = 0; p < moved.size(); ++p) {
-    for (size_t i = 0; i < moved[p].size(); ++i) {
-      moved[p][i] -= run.before[p][i];
-      expected[p][i] -= run.before[p][i];
-    }
-  }
-  check_parameters(recorded, moved, expected, update_tolerance, "update of");
+  check_updates(recorded, run.before, run.after);
 }
 
 }  // namespace caravan::test

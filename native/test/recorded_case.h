@@ -53,6 +53,11 @@ struct RecordedCase {
   std::vector<std::string> trainable_;  // by name: the order of "gradients"
 };
 
+/// config.json and model.safetensors of a case's dense base.
+void write_recorded_base(const RecordedCase& recorded, const std::string& dir);
+/// Every parameter of `set` to where PyTorch started.
+void set_recorded_values(const RecordedCase& recorded, const TrainableSet& set);
+
 /// The engine's model of a case: its base loaded from a folder of config.json and safetensors (none for upcycle), its
 /// parameters set to where PyTorch started.
 TinySession make_recorded_session(const Exec& exec, const RecordedCase& recorded, BaseDType base);
@@ -82,6 +87,12 @@ void check_values(const std::vector<float>& actual, const std::vector<float>& ex
                   const std::string& what);
 
 void check_experts(const RecordedCase& recorded, const EngineRun& run);
+
+/// Losses and alpha * balance loss of all steps.
+void check_losses(const RecordedCase& recorded, const std::vector<double>& loss, const std::vector<double>& balance);
+/// What ten steps changed.
+void check_updates(const RecordedCase& recorded, const std::vector<std::vector<float>>& before,
+                   const std::vector<std::vector<float>>& after);
 
 /// Runs a case and compares all that is recorded of it, element by element, within the tolerances of fp32.
 void check_recorded(const RecordedCase& recorded, const RunOptions& options);
