@@ -213,6 +213,10 @@ export function createLiveRun(
     recorder.add({ type: 'resume', attempt: record.run.attempt, step, at: clock.now() });
     await recorder.flush();
     const last = steps.last(key);
+    if (step > (last?.step ?? 0))
+      recorder.log(
+        `warning: steps ${(last?.step ?? 0) + 1} to ${step} are in the checkpoint but not in the metrics: the engine outlived its host by them`,
+      );
     const evaluations = steps.firstAndLastEvaluation(key);
     change({
       step,

@@ -346,6 +346,17 @@ describe('resuming', () => {
     expect(await h.service.handlers.readEvaluations({ id: run.id })).toMatchObject([{ step: 4 }]);
   });
 
+  test('from a checkpoint past the last step that was told says what is missing', async () => {
+    const run = await interruptedAt(3);
+    h.engines.checkpoints = [checkpoint(run, 5)];
+    await h.service.handlers.resumeRun({ id: run.id });
+    expect((await h.engines.started(1)).options.resumeFrom).toBe(checkpoint(run, 5).path);
+    expect(h.get(run.id)).toMatchObject({ step: 5, loss: 3 });
+    h.engines.trainings[1]!.finish();
+    await h.reach(run.id, 'completed');
+    expect(logOf(run)).toContain('steps 4 to 5 are in the checkpoint but not in the metrics');
+  });
+
   test('with another build of the engine says that it is not exact', async () => {
     const run = await interruptedAt(3);
     h.engines.checkpoints = [checkpoint(run, 2)];
