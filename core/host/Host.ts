@@ -21,6 +21,8 @@ export interface HostOptions {
   onEnd: (reason: string) => void;
   /** How long to wait with nothing to do; null: for good. */
   idleMs: number | null;
+  /** Told when other processes work for this host than before. */
+  onProcesses?: (pids: number[]) => void;
   /** Folder of the built page; by default the checkout's. */
   pageDir?: string;
 }
@@ -28,6 +30,7 @@ export interface HostOptions {
 /** The longest that the host may keep others waiting. */
 const longestBlockMs = 50;
 const idleWatchMs = 5000;
+const processWatchMs = 250;
 /** Below `longestBlockMs`, so that work between two looks is one piece or nearly so. */
 const delayWatchMs = 20;
 
@@ -81,6 +84,7 @@ export class Host {
       ...(options.pageDir !== undefined && { pageDir: options.pageDir }),
     });
     this.#watchDelay();
+    if (options.onProcesses) this.#watchProcesses(options.onProcesses);
     if (options.idleMs !== null) this.#watchIdle(options.idleMs);
   }
 
@@ -164,6 +168,18 @@ export class Host {
 
   #touch(): void {
     this.#lastBusyAt = performance.now();
+  }
+
+  #watchProcesses(tell: (pids: number[]) => void): void {
+    let known = '';
+    const watch = setInterval(() => {
+      const pids = this.#services.processIds();
+      if (pids.join() === known) return;
+      known = pids.join();
+      tell(pids);
+    }, processWatchMs);
+    watch.unref();
+    this.#watches.push(watch);
   }
 
   #watchIdle(idleMs: number): void {

@@ -20,6 +20,7 @@ function plant(home: string, change: Partial<LockRecord>): string {
     address: null,
     version: '1',
     startedAt: 0,
+    children: [],
     ...change,
   };
   mkdirSync(lockFolder(home), { recursive: true });

@@ -37,6 +37,8 @@ const lockRecordSchema = z.object({
   address: z.string().nullable(),
   version: z.string(),
   startedAt: z.number(),
+  /** Processes that work for the host: should it die, they save what they have and end, a little later than it did. */
+  children: z.array(z.object({ pid: z.number().int(), processStart: z.string() })).default([]),
 });
 export type LockRecord = z.infer<typeof lockRecordSchema>;
 
@@ -97,7 +99,7 @@ export interface HostLock {
   /** Claims of hosts that had ended without taking them back. */
   readonly takenOver: readonly LockRecord[];
   /** Tells clients where to go, or that the host is on its way out. */
-  update(change: Partial<Pick<LockRecord, 'state' | 'address'>>): void;
+  update(change: Partial<Pick<LockRecord, 'state' | 'address' | 'children'>>): void;
   release(): void;
 }
 
@@ -124,6 +126,7 @@ export async function claimHome(
     address: null,
     version,
     startedAt: options.startedAt ?? Date.now(),
+    children: [],
   };
   writeClaim(file, record);
   const takenOver: LockRecord[] = [];

@@ -31,6 +31,8 @@ export interface Services {
   readonly handlers: Omit<Handlers, HostCalls>;
   /** Whether jobs or runs are at work or waiting. */
   isBusy(): boolean;
+  /** Ids of the processes that work for this host. */
+  processIds(): number[];
   /** What opening them had to tell people. */
   readonly notes: readonly string[];
   /** Ends all work in an order that loses nothing: runs first, with a checkpoint, then what they stood on. */
@@ -81,6 +83,10 @@ export function composeServices({ home, version, store, data, engines, emit }: C
       ...chat.handlers,
       ...system.handlers,
     },
+    processIds: () =>
+      [...trainingService.training.processes().map(({ pid }) => pid), engines.inference.pid, data.pid].filter(
+        (pid) => pid !== null,
+      ),
     isBusy() {
       if (trainingService.training.busy) return true;
       const list = jobs.handlers.listJobs({});

@@ -1,11 +1,13 @@
 import { unlinkSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { CaravanError, type ContractErrorData } from '../shared/contract/errors.ts';
 import type { EmitEvent } from '../shared/contract/service.ts';
 import type { Services } from './composeServices.ts';
 import { Host } from './Host.ts';
-import { claimHome, type HostLock } from './HostLock.ts';
+import { claimHome, type HostLock, type LockRecord } from './HostLock.ts';
 import { HostLog } from './HostLog.ts';
+import { machineIdentity, processStart } from './processIdentity.ts';
 import { version } from './version.ts';
 
 /** What a host tells whoever started it, once. */
@@ -26,6 +28,9 @@ export interface RunHostOptions {
 
 /** A checkpoint of a large model takes its time; after this long something hangs. */
 const closeWithinMs = 5 * 60_000;
+/** Less than a starter waits for a host. */
+const orphansWithinMs = 45_000;
+const orphanWatchMs = 50;
 
 /**
  * The life of this process's host: claims the home, opens the services, listens, and ends by signal, call, idleness or its
@@ -66,6 +71,7 @@ async function live(options: RunHostOptions, lock: HostLock, log: HostLog): Prom
   );
   for (const dead of lock.takenOver)
     if (dead.address !== null && process.platform !== 'win32') removeSocket(dead.address);
+  await outliveOrphans(lock.takenOver, remarks, log);
   const host = await Host.open({
     home,
     version: lock.record.version,
@@ -73,6 +79,8 @@ async function live(options: RunHostOptions, lock: HostLock, log: HostLog): Prom
     log: (line) => log.line(line),
     services: (emit) => options.openServices(home, lock.takenOver.length > 0, emit),
     onEnd: (reason) => end({ reason, exitCode: 0 }),
+    onProcesses: (pids) =>
+      lock.update({ children: pids.map((pid) => ({ pid, processStart: processStart(pid) ?? 'unknown' })) }),
   });
   let ending: { reason: string; exitCode: number };
   try {
@@ -123,6 +131,29 @@ function listenToEndings(log: HostLog, end: (ending: { reason: string; exitCode:
     log.line(`uncaught: ${error instanceof Error ? error.stack : String(error)}`);
     end({ reason: `a bug: ${error instanceof Error ? error.message : String(error)}`, exitCode: 1 });
   });
+}
+
+/**
+ * A training engine whose host died stops with a checkpoint. Until it has, nobody else may touch its run.
+ */
+async function outliveOrphans(dead: readonly LockRecord[], remarks: string[], log: HostLog): Promise<void> {
+  const here = machineIdentity();
+  const orphans = dead.filter(({ machine }) => machine === here).flatMap(({ children }) => children);
+  const living = () => orphans.filter((orphan) => processStart(orphan.pid) === orphan.processStart);
+  for (let waitedMs = 0; living().length > 0; waitedMs += orphanWatchMs) {
+    if (waitedMs === 0)
+      log.line(
+        `waiting for ${living()
+          .map(({ pid }) => pid)
+          .join()} of the last host to end`,
+      );
+    if (waitedMs > orphansWithinMs) {
+      for (const { pid } of living()) process.kill(pid, 'SIGKILL');
+      remarks.push('Processes of the last host did not end by themselves and were killed.');
+      return;
+    }
+    await sleep(orphanWatchMs);
+  }
 }
 
 function removeSocket(address: string): void {

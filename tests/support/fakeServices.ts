@@ -23,6 +23,7 @@ export function fakeServices(
   return {
     handlers: fakeHandlers(given),
     notes: [],
+    processIds: () => [],
     isBusy: more.isBusy ?? (() => false),
     close: more.close ?? (() => Promise.resolve()),
   };
