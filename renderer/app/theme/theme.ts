@@ -41,6 +41,8 @@ export function readColor(value: string): string {
   if (probe === undefined) {
     probe = document.createElement('span');
     probe.hidden = true;
+    // Forced colours would answer every question with the text's colour.
+    probe.style.setProperty('forced-color-adjust', 'none');
     document.body.append(probe);
   }
   probe.style.color = value.startsWith('--') ? `var(${value})` : value;
