@@ -56,6 +56,8 @@ const computingNiceness = 5;
 const tailLines = 50;
 const tailLineLength = 2000;
 const tickMs = 1000;
+/** Until its first message: a busy machine is slow to start a process. */
+const startMs = 60_000;
 /** How long after its end the last of its output may be read; a grandchild may hold the pipe open for ever. */
 const outputMs = 1000;
 
@@ -123,19 +125,22 @@ export function superviseProcess(options: SuperviseOptions): SupervisedProcess {
 
   // Silence is counted in this process's own ticks: while a laptop sleeps, neither side is at fault.
   let silentTicks = 0;
+  let heard = false;
   const watch =
     silenceMs === undefined
       ? undefined
       : setInterval(() => {
           silentTicks++;
-          if (silentTicks * tickMs < silenceMs) return;
-          note(`no sign of life for ${silenceMs / 1000} s: killed as hung`);
+          const limitMs = heard ? silenceMs : Math.max(silenceMs, startMs);
+          if (silentTicks * tickMs < limitMs) return;
+          note(`no sign of life for ${limitMs / 1000} s: killed as hung`);
           kill();
         }, tickMs);
   watch?.unref();
 
   child.onMessage((message) => {
     silentTicks = 0;
+    heard = true;
     onMessage(message);
   });
   child.onOutput((text) => {
