@@ -158,6 +158,30 @@ describe.runIf(runnable)('the workbench', () => {
     expect(page.url()).toContain('step=194');
   });
 
+  test('a zoom into merged points reads that part again in full, in all charts', async () => {
+    await open('/runs/r7');
+    const chart = page.getByRole('slider', { name: /^Loss by step/ });
+    await expect.poll(() => chart.getAttribute('aria-valuemax')).toBe('2400');
+    const reads = () => host.called.filter(({ name }) => name === 'readSeries');
+    expect(reads()).toHaveLength(1);
+    const box = (await chart.locator('.u-over').boundingBox())!;
+    await page.mouse.move(box.x + box.width * 0.25, box.y + 80);
+    await page.mouse.down();
+    await page.mouse.move(box.x + box.width * 0.5, box.y + 90, { steps: 5 });
+    await page.mouse.up();
+    await expect.poll(() => reads().length).toBe(2);
+    const { fromStep, toStep } = reads()[1]!.params as { fromStep: number; toStep: number };
+    expect(Math.abs(fromStep - 600)).toBeLessThan(30);
+    expect(Math.abs(toStep - 1200)).toBeLessThan(30);
+    const buttons = page.getByRole('button', { name: 'Show all' });
+    expect(await buttons.count()).toBeGreaterThan(4);
+    expect(await page.getByRole('complementary', { name: /^Rows/ }).count(), 'a drag picks no step').toBe(0);
+    await chart.focus();
+    await page.keyboard.press('Escape');
+    await expect.poll(() => buttons.count()).toBe(0);
+    expect(reads()).toHaveLength(2);
+  });
+
   test('runs: sort, filter, choose, compare', async () => {
     await open('/runs');
     const names = () => page.locator('tbody td.name a').allTextContents();

@@ -16,6 +16,12 @@ export interface ChartLine {
   sparse?: boolean;
 }
 
+/** Steps that a chart is zoomed to. */
+export interface StepRange {
+  from: number;
+  to: number;
+}
+
 export const seriesColors = [1, 2, 3, 4, 5, 6, 7, 8].map((number) => `--series-${number}`);
 /** By index, so that lines are told apart without colour. */
 export const seriesDashes: number[][] = [

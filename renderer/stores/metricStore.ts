@@ -124,7 +124,24 @@ export const useMetricStore = defineStore('metric', () => {
     entry.metrics.value = next;
   }
 
-  return { start, open, close };
+  /** A part of a run's course as finely as `buckets` allows: what a zoom into merged points shows. */
+  async function readDetail(
+    id: string,
+    metrics: string[],
+    fromStep: number,
+    toStep: number,
+  ): Promise<Map<string, MetricSeries>> {
+    const list = await host.call('readSeries', {
+      id,
+      metrics: metrics.slice(0, 64),
+      fromStep,
+      toStep,
+      buckets,
+    });
+    return new Map(list.map((series) => [series.metric, MetricSeries.fromHistory(series)]));
+  }
+
+  return { start, open, close, readDetail };
 });
 
 function lastStepOf(metrics: RunMetrics): number {
