@@ -182,6 +182,19 @@ describe.runIf(runnable)('the workbench', () => {
     expect(reads()).toHaveLength(2);
   });
 
+  test('from one run to another: nothing of the first stays', async () => {
+    await open('/runs/r7');
+    const chart = page.getByRole('slider', { name: /^Loss by step/ });
+    await expect.poll(() => chart.getAttribute('aria-valuemax')).toBe('2400');
+    await page.keyboard.press('Control+p');
+    await page.keyboard.type('lr-2e');
+    await page.getByRole('option', { name: /lr-2e-2/ }).waitFor();
+    await page.keyboard.press('Enter');
+    await heading('lr-2e-2').waitFor();
+    await expect.poll(() => chart.getAttribute('aria-valuemax')).toBe('31');
+    await page.getByText('The loss was not finite for three steps in a row').waitFor();
+  });
+
   test('runs: sort, filter, choose, compare', async () => {
     await open('/runs');
     const names = () => page.locator('tbody td.name a').allTextContents();

@@ -4,6 +4,8 @@ declare module 'vue-router' {
   interface RouteMeta {
     section: 'home' | 'runs' | 'chat' | 'jobs';
     title: string;
+    /** Another address is another instance: the screen holds what belongs to one subject alone. */
+    oneSubject?: boolean;
   }
 }
 
@@ -31,7 +33,7 @@ export function createRoutes(): Router {
       {
         path: '/runs/:id',
         component: () => import('../features/run/RunScreen.vue'),
-        meta: { section: 'runs', title: 'Run' },
+        meta: { section: 'runs', title: 'Run', oneSubject: true },
         props: true,
       },
       {
