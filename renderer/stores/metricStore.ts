@@ -22,11 +22,17 @@ export interface RunMetrics {
   loading: 'loading' | 'ready' | { failed: string };
 }
 
+interface Waiting {
+  steps: Step[];
+  evaluations: Evaluation[];
+  lines: string[];
+}
+
 interface Entry {
   metrics: ShallowRef<RunMetrics>;
   users: number;
-  /** Steps that arrived while history was on its way. */
-  waiting: Step[] | null;
+  /** What arrived while history was on its way. */
+  waiting: Waiting | null;
 }
 
 function emptyMetrics(): RunMetrics {
@@ -52,22 +58,22 @@ export const useMetricStore = defineStore('metric', () => {
     host.on('runStepped', ({ id, steps }) => {
       const entry = entries.get(id);
       if (!entry) return;
-      if (entry.waiting) entry.waiting.push(...steps);
+      if (entry.waiting) entry.waiting.steps.push(...steps);
       else for (const step of steps) appendStep(entry.metrics.value, step);
       touch(entry);
     });
     host.on('runEvaluated', ({ id, evaluation }) => {
       const entry = entries.get(id);
       if (!entry) return;
+      entry.waiting?.evaluations.push(evaluation);
       putEvaluation(entry.metrics.value, evaluation);
       touch(entry);
     });
     host.on('runLogged', ({ id, lines }) => {
       const entry = entries.get(id);
       if (!entry) return;
-      const { log } = entry.metrics.value;
-      log.push(...lines);
-      if (log.length > keptLines) log.splice(0, log.length - keptLines);
+      entry.waiting?.lines.push(...lines);
+      appendLines(entry.metrics.value, lines);
       touch(entry);
     });
     // What was missed while the connection was away is in the host's history.
@@ -94,13 +100,17 @@ export const useMetricStore = defineStore('metric', () => {
 
   async function load(id: string, entry: Entry): Promise<void> {
     if (host.state.value.kind !== 'connected') return; // onConnected comes back to it
-    const waiting: Step[] = (entry.waiting = []);
+    const waiting: Waiting = (entry.waiting = { steps: [], evaluations: [], lines: [] });
     const next = emptyMetrics();
     try {
       const [run, evaluations, log] = await Promise.all([
         host.call('getRun', { id }),
         host.call('readEvaluations', { id }),
-        host.call('readRunLog', { id, tail: 400 }),
+        // Lines that were announced before this answer are in it.
+        host.call('readRunLog', { id, tail: 400 }).then((answer) => {
+          waiting.lines.length = 0;
+          return answer;
+        }),
       ]);
       next.evaluations = evaluations;
       next.log = log.lines;
@@ -120,7 +130,9 @@ export const useMetricStore = defineStore('metric', () => {
     }
     if (entry.waiting !== waiting) return; // a later load took over
     entry.waiting = null;
-    for (const step of waiting) if (step.step > lastStepOf(next)) appendStep(next, step);
+    for (const step of waiting.steps) if (step.step > lastStepOf(next)) appendStep(next, step);
+    for (const evaluation of waiting.evaluations) putEvaluation(next, evaluation);
+    appendLines(next, waiting.lines);
     entry.metrics.value = next;
   }
 
@@ -169,6 +181,11 @@ export function appendStep(metrics: RunMetrics, step: Step): void {
     metrics.lastSteps = metrics.lastSteps.filter((earlier) => earlier.step < step.step);
   metrics.lastSteps.push(step);
   if (metrics.lastSteps.length > keptSteps) metrics.lastSteps.splice(0, metrics.lastSteps.length - keptSteps);
+}
+
+function appendLines({ log }: RunMetrics, lines: readonly string[]): void {
+  log.push(...lines);
+  if (log.length > keptLines) log.splice(0, log.length - keptLines);
 }
 
 function putEvaluation(metrics: RunMetrics, evaluation: Evaluation): void {
