@@ -270,6 +270,21 @@ describe.runIf(addon)('with a model', () => {
       (text: string) => text.slice(0, 5000),
       'model.safetensors',
     ],
+    [
+      'tensors that overlap',
+      'model.safetensors',
+      (text: string) =>
+        text
+          .replace(/"data_offsets":\[(\d+),(\d+)\]/, '"data_offsets":[0,$2]')
+          .replace(/"data_offsets":\[\d+,(\d+)\]/g, '"data_offsets":[0,$1]'),
+      'model.safetensors',
+    ],
+    [
+      'a header of 10 GB',
+      'model.safetensors',
+      (text: string) => `\x00\xe4\x0b\x54\x02\x00\x00\x00${text.slice(8)}`,
+      'model.safetensors',
+    ],
   ])('a model with %s is bad input', async (_what, name, spoil, named) => {
     const dir = writeTinyModel(join(caravan.folder, 'spoiled'));
     const path = join(dir, name);
@@ -277,6 +292,21 @@ describe.runIf(addon)('with a model', () => {
     const { code, stderr } = await caravan.run('model', 'inspect', 'spoiled', '--json');
     expect(code).toBe(2);
     expect(stderr).toContain(named);
+  });
+
+  test('a mix whose template needs a token that the tokenizer lacks is bad input', async () => {
+    writeTinyModel(join(caravan.folder, 'endless'));
+    caravan.write(
+      'endless/tokenizer_config.json',
+      JSON.stringify({ bos_token: '<|begin|>', eos_token: '<|nowhere|>' }),
+    );
+    caravan.write(
+      'endless.yaml',
+      'name: endless\nmodel: endless\nseqLen: 128\nsources:\n  - { name: sums, source: for-training, count: 8 }\n',
+    );
+    const { code, stderr } = await caravan.run('mix', 'endless.yaml', '--json');
+    expect(code).toBe(2);
+    expect(stderr).toContain('<|nowhere|>');
   });
 
   test('tokenize gives the ids of the text alone', async () => {

@@ -6,13 +6,15 @@
  *     test.runIf(needs('data'))('imports the sample', () => { readFileSync(testData('data/idae-sample.json')); });
  */
 import { spawnSync } from 'node:child_process';
-import { appendFileSync, existsSync, mkdirSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, rmdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const checkout = fileURLToPath(new URL('../..', import.meta.url));
 
-export type Requirement = 'addon' | 'data' | 'browser' | 'page' | 'python' | 'torch' | 'gpu' | 'electron';
+export type Requirement =
+  'addon' | 'data' | 'browser' | 'page' | 'python' | 'torch' | 'gpu' | 'electron' | 'mount';
 
 /** Where build/test.mjs reads what was skipped: one JSON object a line. */
 export interface SkipRecord {
@@ -61,6 +63,11 @@ const requirements: Record<Requirement, { present: () => boolean; what: string; 
     present: () => existsSync(join(checkout, 'node_modules/electron/dist')),
     what: 'tests in a real Electron',
     mend: 'npm install electron where there is a network',
+  },
+  mount: {
+    present: () => process.platform === 'linux' && canMount(),
+    what: 'tests on a full disk',
+    mend: 'run as root, where a tmpfs can be mounted',
   },
 };
 
@@ -122,4 +129,14 @@ function dataFolder(): string | undefined {
 
 function succeeds(program: string, args: string[]): boolean {
   return spawnSync(program, args, { stdio: 'ignore' }).status === 0;
+}
+
+function canMount(): boolean {
+  const folder = mkdtempSync(join(tmpdir(), 'caravan-mount-'));
+  try {
+    if (!succeeds('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', folder])) return false;
+    return succeeds('umount', [folder]);
+  } finally {
+    rmdirSync(folder);
+  }
 }
