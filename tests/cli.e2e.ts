@@ -298,7 +298,7 @@ describe.runIf(addon)('with a model', () => {
     writeTinyModel(join(caravan.folder, 'endless'));
     caravan.write(
       'endless/tokenizer_config.json',
-      JSON.stringify({ bos_token: '<|begin|>', eos_token: '<|nowhere|>' }),
+      JSON.stringify({ bos_token: null, eos_token: '<|nowhere|>' }),
     );
     caravan.write(
       'endless.yaml',

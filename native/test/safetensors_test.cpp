@@ -40,7 +40,7 @@ std::string refusal(const std::string& path) {
   try {
     SafetensorsFile::open(path);
   } catch (const EngineError& error) {
-    return std::string(error.code()) + ": " + error.what();
+    return error.code + ": " + error.what();
   }
   return {};
 }
