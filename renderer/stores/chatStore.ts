@@ -82,8 +82,11 @@ export const useChatStore = defineStore('chat', () => {
     const conversation = conversationOf(id);
     try {
       const { thread, messages } = await host.call('readThread', { id });
-      if (conversation.value.answering === null)
-        conversation.value = { ...conversation.value, thread, messages };
+      if (conversation.value.answering !== null) return;
+      const { problem } = conversation.value;
+      // What the host kept of an answer that the connection was lost in is here again.
+      const over = problem?.code === 'host_unreachable' ? null : problem;
+      conversation.value = { thread, messages, answering: null, problem: over };
     } catch (error) {
       conversation.value = { ...conversation.value, problem: CaravanError.from(error).toData() };
     }
