@@ -48,6 +48,11 @@ describe('without a model', () => {
       code: 2,
       stderr: expect.stringContaining('--lsit'),
     });
+    expect(await caravan.run('train')).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('caravan train --help says how.'),
+    });
+    expect((await caravan.run('--version')).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
     expect(caravan.hostPid(), 'none of these needs a host').toBeNull();
   });
 
@@ -85,7 +90,7 @@ describe('without a model', () => {
     caravan.write('some.jsonl', `${rows(2)}{bad\n{"question":"e"}\n${rows(1)}`);
     const { code, stdout, stderr } = await caravan.run('import', 'some.jsonl', '--json');
     expect(code).toBe(2);
-    expect(stderr).toMatch(/some\.jsonl:3: malformed_json/);
+    expect(stderr).toMatch(/some\.jsonl:3: malformed_json: .* at column 2$/m);
     expect(stderr).toMatch(/some\.jsonl:4, field answer: missing_field/);
     const source = JSON.parse(stdout) as Source & { rejects: RejectedRow[] };
     expect(source).toMatchObject({ rowsIn: 5, rows: 3, rejected: 2 });
@@ -106,6 +111,13 @@ describe('without a model', () => {
     expect(result.code).toBe(2);
     expect(errorOf(result.stdout)).toMatchObject({ code, place: { file, ...place } });
     expect(result.stderr).toContain(name);
+  });
+
+  test('a conversation with a model that is not there ends before it begins', async () => {
+    const { code, stdout, stderr } = await caravan.run('chat', '--model', 'nowhere');
+    expect(code).toBe(2);
+    expect(stdout + stderr).toContain('nowhere');
+    expect(stderr).not.toContain('> ');
   });
 
   test('a file that is not there is named', async () => {

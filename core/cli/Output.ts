@@ -12,6 +12,7 @@ export class Output {
   readonly #stderr: NodeJS.WritableStream & { isTTY?: boolean; columns?: number };
   #barShown = false;
   #lastPlainProgress = 0;
+  #lastPlainText = '';
 
   constructor(json: boolean, stdout: NodeJS.WritableStream, stderr: NodeJS.WritableStream) {
     this.json = json;
@@ -84,7 +85,10 @@ export class Output {
     const now = Date.now();
     if (now - this.#lastPlainProgress < 5000 && done !== total) return;
     this.#lastPlainProgress = now;
-    this.#stderr.write(`${label}: ${parts.join(', ')}\n`);
+    const text = `${label}: ${parts.join(', ')}\n`;
+    if (text === this.#lastPlainText) return;
+    this.#lastPlainText = text;
+    this.#stderr.write(text);
   }
 
   endProgress(): void {

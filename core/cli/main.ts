@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util';
 import { connectOrStart } from '../host/connect.ts';
 import type { Client } from '../shared/contract/client.ts';
 import { CaravanError, exitCode } from '../shared/contract/errors.ts';
+import { version } from '../host/version.ts';
 import { Output } from './Output.ts';
 import type { Verb, VerbContext } from './Verb.ts';
 
@@ -31,6 +32,11 @@ export async function main(argv: string[]): Promise<number> {
     await printOverview(output);
     return name === undefined ? 2 : 0;
   }
+  if (name === 'version' || name === '--version' || name === '-v') {
+    output.document({ version });
+    output.line(version);
+    return 0;
+  }
   const load = Object.hasOwn(verbs, name) ? verbs[name] : undefined;
   if (!load) {
     output.error(
@@ -48,7 +54,7 @@ export async function main(argv: string[]): Promise<number> {
   process.on('SIGINT', onInterrupt);
   process.on('SIGTERM', onInterrupt);
   try {
-    const { options, words } = parse(name, verb, rest);
+    const { options, words } = parse(verb, rest);
     if (options['help']) {
       output.line(`caravan ${verb.usage}\n\n${verb.summary}\n\n${verb.help.trimEnd()}`);
       return 0;
@@ -63,7 +69,7 @@ export async function main(argv: string[]): Promise<number> {
     };
     return await verb.run(context);
   } catch (error) {
-    const known = CaravanError.from(error);
+    const known = withMend(CaravanError.from(error), name);
     output.error(known);
     if (known.code === 'internal' && error instanceof Error) output.remark(error.stack ?? '');
     return exitCode(known.code);
@@ -74,7 +80,7 @@ export async function main(argv: string[]): Promise<number> {
   }
 }
 
-function parse(name: string, verb: Verb, args: string[]) {
+function parse(verb: Verb, args: string[]) {
   try {
     const { values, positionals } = parseArgs({
       args,
@@ -84,10 +90,17 @@ function parse(name: string, verb: Verb, args: string[]) {
     });
     return { options: values as VerbContext['options'], words: positionals };
   } catch (error) {
-    throw new CaravanError('bad_option', (error as Error).message.replace(/\. To specify .*$/s, ''), {
-      mend: `caravan ${name} --help shows the options.`,
-    });
+    throw new CaravanError('bad_option', (error as Error).message.replace(/\. To specify .*$/s, ''));
   }
+}
+
+/** What is wrong with the words of the command itself is mended by its help. */
+function withMend(error: CaravanError, verb: string): CaravanError {
+  if (error.code !== 'bad_option' || error.mend !== undefined) return error;
+  return new CaravanError(error.code, error.message, {
+    ...(error.place && { place: error.place }),
+    mend: `caravan ${verb} --help says how.`,
+  });
 }
 
 async function printOverview(output: Output): Promise<void> {

@@ -19,8 +19,7 @@ export function text(options: Options, name: string): string | undefined {
 
 export function required(options: Options, name: string): string {
   const value = text(options, name);
-  if (value === undefined)
-    throw new CaravanError('bad_option', `--${name} is missing`, { place: { field: name } });
+  if (value === undefined) throw new CaravanError('bad_option', `--${name} is missing`);
   return value;
 }
 
@@ -29,9 +28,7 @@ export function number(options: Options, name: string): number | undefined {
   if (value === undefined) return undefined;
   const parsed = Number(value);
   if (value.trim() === '' || !Number.isFinite(parsed))
-    throw new CaravanError('bad_option', `--${name} needs a number, not '${value}'`, {
-      place: { field: name },
-    });
+    throw new CaravanError('bad_option', `--${name} needs a number, not '${value}'`);
   return parsed;
 }
 
@@ -53,8 +50,6 @@ export function choice<T extends string>(
   const value = text(options, name);
   if (value === undefined) return undefined;
   if (!allowed.includes(value as T))
-    throw new CaravanError('bad_option', `--${name} is one of ${allowed.join(', ')}, not '${value}'`, {
-      place: { field: name },
-    });
+    throw new CaravanError('bad_option', `--${name} is one of ${allowed.join(', ')}, not '${value}'`);
   return value as T;
 }

@@ -47,7 +47,7 @@ describe('import', () => {
     });
     expect(await data.request('readRejects', { dir: outDir, after: -1, limit: 10 })).toMatchObject([
       { file: 'mixed.jsonl', line: 2, reason: 'malformed_json' },
-      { file: 'mixed.jsonl', line: 3, reason: 'empty_answer', field: 'message 2' },
+      { file: 'mixed.jsonl', line: 3, reason: 'empty_answer', field: 'answer' },
     ]);
   });
 

@@ -14,7 +14,7 @@ import { fileURLToPath } from 'node:url';
 const checkout = fileURLToPath(new URL('../..', import.meta.url));
 
 export type Requirement =
-  'addon' | 'data' | 'browser' | 'page' | 'python' | 'torch' | 'gpu' | 'electron' | 'mount';
+  'addon' | 'data' | 'browser' | 'page' | 'python' | 'gguf' | 'torch' | 'gpu' | 'electron' | 'mount';
 
 /** Where build/test.mjs reads what was skipped: one JSON object a line. */
 export interface SkipRecord {
@@ -48,6 +48,11 @@ const requirements: Record<Requirement, { present: () => boolean; what: string; 
     present: () => succeeds('python3', ['--version']),
     what: 'comparisons that run Python',
     mend: 'apt-get install -y python3',
+  },
+  gguf: {
+    present: () => succeeds('python3', ['-c', 'import numpy, gguf']),
+    what: 'tests on models that Python unpacks',
+    mend: 'pip install numpy gguf',
   },
   torch: {
     present: () => succeeds('python3', ['-c', 'import torch, transformers, peft, safetensors']),

@@ -53,6 +53,8 @@ With --json: {text, ids, stop_reason, tokens_per_second}; ids hold the stop toke
       });
       return 0;
     }
+    // What is wrong with the model is said before the first question is typed.
+    await client.call('inspectModel', { model: settings.model });
     const terminal = createInterface({ input: process.stdin, output: process.stderr });
     terminal.setPrompt('> ');
     terminal.prompt();

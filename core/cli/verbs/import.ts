@@ -11,7 +11,8 @@ export const verb: Verb = {
   usage:
     'import FILE… [--name NAME] [--format FORMAT] [--map prompt=COLUMN --map answer=COLUMN] [--allow-rejects]',
   help: `--name NAME     what the source is called; by default the file's name
---format FORMAT ${sourceFormats.join(', ')} (default: auto)
+--format FORMAT ${sourceFormats.slice(0, 6).join(', ')},
+                ${sourceFormats.slice(6).join(', ')} (default: auto)
 --map TO=COLUMN own columns: TO is prompt, answer or system (implies --format mapping)
 --allow-rejects exit 0 even where rows were set aside
 

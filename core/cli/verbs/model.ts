@@ -7,6 +7,8 @@ import type { Output } from '../Output.ts';
 import { resolveReference } from '../references.ts';
 import type { Verb } from '../Verb.ts';
 
+const actions = ['add', 'inspect', 'list', 'remove'] as const;
+
 export const verb: Verb = {
   summary: 'Add models to the library, list them, or look inside one.',
   usage: 'model add DIR [--name NAME] | model inspect M | model list | model remove M',
@@ -15,8 +17,14 @@ inspect  architecture, parameters by group, tokenizer; M is a name or a folder
 --name   what it is called; by default the folder's name`,
   options: { name: { type: 'string' } },
   async run({ words, options, output, cwd, connect, interrupted }) {
-    const [action, reference, extra] = words;
+    const [word, reference, extra] = words;
     if (extra !== undefined) throw new CaravanError('bad_option', `did not expect '${extra}'`);
+    const action = actions.find((known) => known === word);
+    if (action === undefined)
+      throw new CaravanError(
+        'bad_option',
+        `${word === undefined ? 'model' : `model ${word}`}: expected ${actions.join(', ')}`,
+      );
     const client = await connect();
     if (action === 'list') {
       const models = await client.call('listModels', {});
@@ -33,8 +41,7 @@ inspect  architecture, parameters by group, tokenizer; M is a name or a folder
       );
       return 0;
     }
-    if (reference === undefined)
-      throw new CaravanError('bad_option', `model ${action ?? 'add'}: a model is missing`);
+    if (reference === undefined) throw new CaravanError('bad_option', `model ${action}: a model is missing`);
     const model = resolveReference(cwd, reference);
     switch (action) {
       case 'add': {
@@ -64,8 +71,6 @@ inspect  architecture, parameters by group, tokenizer; M is a name or a folder
         output.line(`${found.name} is out of the library; its files are untouched.`);
         return 0;
       }
-      default:
-        throw new CaravanError('bad_option', `model ${action ?? ''}: expected add, inspect, list or remove`);
     }
   },
 };

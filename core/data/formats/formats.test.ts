@@ -120,13 +120,19 @@ describe('bad rows are named', () => {
       'empty answer',
       { question: 'q', answer: ' \n' },
       'question-answer',
-      { reason: 'empty_answer', field: 'message 2' },
+      { reason: 'empty_answer', field: 'answer' },
     ],
     [
       'empty prompt',
       { question: '', answer: 'a' },
       'question-answer',
-      { reason: 'empty_prompt', field: 'message 1' },
+      { reason: 'empty_prompt', field: 'question' },
+    ],
+    [
+      'empty answer of a conversation',
+      { messages: [user('q'), assistant('')] },
+      'messages',
+      { reason: 'empty_answer', field: 'message 2' },
     ],
     [
       'two users',

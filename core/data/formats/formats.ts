@@ -79,9 +79,22 @@ function inField<T>(field: string, read: () => T): T {
   }
 }
 
-function pair(label: string, system: string, prompt: string, answer: string): ReadResult {
+/** One question and its answer; an empty one is named by the user's own column. */
+function pair(
+  fields: Fields,
+  {
+    label = '',
+    system = '',
+    prompt,
+    answer,
+  }: { label?: string; system?: string; prompt: string; answer: string },
+  promptText = string(fields, prompt),
+): ReadResult {
+  const answerText = string(fields, answer);
+  if (promptText.trim() === '') throw new FieldProblem('empty_prompt', prompt, 'the prompt is empty');
+  if (answerText.trim() === '') throw new FieldProblem('empty_answer', answer, 'the answer is empty');
   const messages: Message[] = system === '' ? [] : [{ role: 'system', content: system }];
-  messages.push({ role: 'user', content: prompt }, { role: 'assistant', content: answer });
+  messages.push({ role: 'user', content: promptText }, { role: 'assistant', content: answerText });
   return { row: { label, messages } };
 }
 
@@ -144,30 +157,28 @@ const readers: Record<Exclude<SourceFormat, 'auto'>, Reader> = {
     const instruction = string(fields, 'instruction');
     const input = optionalString(fields, 'input');
     return pair(
-      '',
-      optionalString(fields, 'system'),
+      fields,
+      { system: optionalString(fields, 'system'), prompt: 'instruction', answer: 'output' },
       input === '' ? instruction : `${instruction}\n\n${input}`,
-      string(fields, 'output'),
     );
   },
-  'question-answer': (fields) => pair('', '', string(fields, 'question'), string(fields, 'answer')),
-  'prompt-completion': (fields) => pair('', '', string(fields, 'prompt'), string(fields, 'completion')),
-  'instruction-response': (fields) => pair('', '', string(fields, 'instruction'), string(fields, 'response')),
+  'question-answer': (fields) => pair(fields, { prompt: 'question', answer: 'answer' }),
+  'prompt-completion': (fields) => pair(fields, { prompt: 'prompt', answer: 'completion' }),
+  'instruction-response': (fields) => pair(fields, { prompt: 'instruction', answer: 'response' }),
   'problem-solution': (fields) =>
-    pair(optionalString(fields, 'lang'), '', string(fields, 'problem'), string(fields, 'solution')),
+    pair(fields, { label: optionalString(fields, 'lang'), prompt: 'problem', answer: 'solution' }),
   'query-response': (fields) =>
-    pair(optionalString(fields, 'type'), '', string(fields, 'query'), string(fields, 'response')),
+    pair(fields, { label: optionalString(fields, 'type'), prompt: 'query', answer: 'response' }),
   text: (fields) => ({
     row: { label: '', messages: [{ role: 'assistant', content: string(fields, 'text') }] },
   }),
   mapping(fields, mapping) {
     if (!mapping) throw new FieldProblem('missing_field', null, 'format `mapping` without a mapping');
-    return pair(
-      '',
-      mapping.system === undefined ? '' : optionalString(fields, mapping.system),
-      string(fields, mapping.prompt),
-      string(fields, mapping.answer),
-    );
+    return pair(fields, {
+      system: mapping.system === undefined ? '' : optionalString(fields, mapping.system),
+      prompt: mapping.prompt,
+      answer: mapping.answer,
+    });
   },
 };
 

@@ -81,9 +81,14 @@ function parseRow(bytes: Buffer, line: number, endByte: number): RawRow {
     return {
       line,
       endByte,
-      content: { problem: { reason: 'malformed_json', field: null, detail: (error as Error).message } },
+      content: { problem: { reason: 'malformed_json', field: null, detail: jsonProblem(error as Error) } },
     };
   }
+}
+
+/** V8's words, without the line that it counts inside the row, which would be taken for one of the file. */
+function jsonProblem({ message }: Error): string {
+  return message.replace(/ in JSON at position \d+ \(line 1 column (\d+)\)$/, ' at column $1');
 }
 
 function firstBadByte(bytes: Buffer): number {
