@@ -339,6 +339,8 @@ export interface TrainOptions {
 export interface TrainListener {
   /** loading, probing, evaluating, training, saving, paused, finished. */
   onPhase(phase: TrainPhase): void;
+  /** When the model stands, before the first step. */
+  onOpened(opened: SessionOpened): void;
   onStep(metrics: StepMetrics): void;
   onEvaluation(evaluation: EvaluationMetrics): void;
   onCheckpoint(checkpoint: CheckpointInfo): void;
@@ -361,16 +363,20 @@ export interface AddonTrainer {
   dispose(): void;
 }
 
-export interface TrainResult {
+/** Of a resumed run, as measured at its first start. */
+export interface SessionOpened {
+  /** max |logit difference| between the crafted model at step 0 and the same stored base. */
+  stepZeroDifference: number;
+  /** max |logit difference| between the stored base and its unquantised weights, when the base is quantised. */
+  quantizationDifference: number | null;
+}
+
+export interface TrainResult extends SessionOpened {
   reason: 'finished' | 'stopped';
   step: number;
   totalSteps: number;
   /** Newest checkpoint. */
   checkpoint: string | null;
-  /** max |logit difference| between the crafted model at step 0 and the same stored base. */
-  stepZeroDifference: number;
-  /** max |logit difference| between the stored base and its unquantised weights, when the base is quantised. */
-  quantizationDifference: number | null;
 }
 
 export interface StepMetrics {

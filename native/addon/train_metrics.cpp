@@ -14,7 +14,16 @@ Napi::Object source_loss(Napi::Env env, const SourceLoss& source) {
   return item;
 }
 
+Napi::Value difference(Napi::Env env, double measured) { return measured < 0.0 ? env.Null() : number(env, measured); }
+
 }  // namespace
+
+Napi::Value opened_to_js(Napi::Env env, const SessionOpened& opened) {
+  const Napi::Object result = Napi::Object::New(env);
+  result.Set("stepZeroDifference", number(env, opened.step_zero_difference));
+  result.Set("quantizationDifference", difference(env, opened.quantization_difference));
+  return result;
+}
 
 Napi::Value step_to_js(Napi::Env env, const StepMetrics& metrics) {
   const Napi::Object result = Napi::Object::New(env);
@@ -69,8 +78,7 @@ Napi::Value result_to_js(Napi::Env env, const TrainResult& result) {
   object.Set("totalSteps", number(env, result.total_steps));
   object.Set("checkpoint", result.checkpoint.empty() ? env.Null() : text(env, result.checkpoint));
   object.Set("stepZeroDifference", number(env, result.step_zero_difference));
-  object.Set("quantizationDifference",
-             result.quantization_difference < 0.0 ? env.Null() : number(env, result.quantization_difference));
+  object.Set("quantizationDifference", difference(env, result.quantization_difference));
   return object;
 }
 

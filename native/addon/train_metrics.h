@@ -7,6 +7,7 @@
 
 namespace caravan::addon {
 
+Napi::Value opened_to_js(Napi::Env env, const SessionOpened& opened);
 Napi::Value step_to_js(Napi::Env env, const StepMetrics& metrics);
 Napi::Value evaluation_to_js(Napi::Env env, const EvaluationMetrics& metrics);
 Napi::Value written_to_js(Napi::Env env, const CheckpointWritten& checkpoint);

@@ -15,7 +15,7 @@ namespace caravan::addon {
 
 namespace {
 
-constexpr std::array listener_methods = {"onPhase", "onStep", "onEvaluation", "onCheckpoint", "onLog"};
+constexpr std::array listener_methods = {"onPhase", "onOpened", "onStep", "onEvaluation", "onCheckpoint", "onLog"};
 
 struct Creation {
   TrainOptions options;
@@ -57,6 +57,10 @@ TrainListener TrainerObject::listener_that_sends() {
       .on_phase =
           [this](const std::string& phase) {
             courier_->send([this, phase](Napi::Env env) { tell("onPhase", {text(env, phase)}); });
+          },
+      .on_opened =
+          [this](const SessionOpened& opened) {
+            courier_->send([this, opened](Napi::Env env) { tell("onOpened", {opened_to_js(env, opened)}); });
           },
       .on_step =
           [this](const StepMetrics& metrics) {

@@ -104,6 +104,13 @@ TEST_CASE("a run over an NF4 base resumes to the same bytes, the difference of q
   const Told rest = train_with_stops(into(options, folder, "stopped"), {6});
   check_same_checkpoint(whole.result.checkpoint, rest.result.checkpoint);
   CHECK(rest.result.quantization_difference == whole.result.quantization_difference);
+  // Told before the first step, and by a resumed run as its first start measured them.
+  for (const Told* told : {&whole, &rest}) {
+    REQUIRE(told->opened);
+    CHECK(told->told_before_opened == 0);
+    CHECK(told->opened->quantization_difference == whole.result.quantization_difference);
+    CHECK(told->opened->step_zero_difference == whole.result.step_zero_difference);
+  }
 }
 
 TEST_CASE("whatever a killed run leaves on disk, its resumption ends with the same bytes") {

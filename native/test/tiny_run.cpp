@@ -80,6 +80,10 @@ Told train(const TrainOptions& options, int64_t stop_at, bool discard) {
   TrainControl control;
   TrainListener listener;
   listener.on_phase = [&](const std::string& phase) { told.phases.push_back(phase); };
+  listener.on_opened = [&](const SessionOpened& opened) {
+    told.opened = opened;
+    told.told_before_opened = told.steps.size() + told.evaluations.size();
+  };
   listener.on_step = [&](const StepMetrics& metrics) {
     told.steps.push_back(metrics);
     if (metrics.step == stop_at) control.stop(discard);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,8 @@ TrainOptions tiny_run(const TempFolder& folder, Method method);
 /// What a run told.
 struct Told {
   std::vector<std::string> phases;
+  std::optional<SessionOpened> opened;
+  size_t told_before_opened = 0;  // steps and evaluations
   std::vector<StepMetrics> steps;
   std::vector<EvaluationMetrics> evaluations;
   std::vector<CheckpointWritten> checkpoints;

@@ -163,6 +163,10 @@ TEST_CASE("a step's metrics add up: sources, tokens, rows, experts, rates") {
   }
   CHECK(seen.size() == 40);  // one epoch visits every row once
   CHECK(told.result.step_zero_difference == 0.0);
+  REQUIRE(told.opened);
+  CHECK(told.told_before_opened == 0);
+  CHECK(told.opened->step_zero_difference == 0.0);
+  CHECK(told.opened->quantization_difference < 0.0);  // an f32 base
   CHECK(told.phases ==
         std::vector<std::string>{"loading", "evaluating", "training", "evaluating", "training", "saving", "finished"});
 }

@@ -50,9 +50,16 @@ struct CheckpointWritten {
   int64_t bytes = 0;
 };
 
+/// Told when a run's model stands, before its first step. A resumed run tells what its first start measured.
+struct SessionOpened {
+  double step_zero_difference = 0.0;      // as in TrainResult
+  double quantization_difference = -1.0;  // as in TrainResult
+};
+
 /// Called on the trainer's thread; none may block for long, none may throw. Unset ones are skipped.
 struct TrainListener {
   std::function<void(const std::string& phase)> on_phase;  // loading evaluating training saving paused finished
+  std::function<void(const SessionOpened&)> on_opened;
   std::function<void(const StepMetrics&)> on_step;
   std::function<void(const EvaluationMetrics&)> on_evaluation;
   std::function<void(const CheckpointWritten&)> on_checkpoint;

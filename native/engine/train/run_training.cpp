@@ -123,6 +123,7 @@ class TrainingRun {
       progress_.step_zero_difference = session_.step_zero_difference;
       progress_.quantization_difference = session_.quantization_difference;
     }
+    tell(listener_.on_opened, SessionOpened{progress_.step_zero_difference, progress_.quantization_difference});
   }
 
   /// Before each micro-batch; false when the step under way is to be thrown away.
