@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { connectOrStart } from '../core/host/connect.ts';
 import { readLocks } from '../core/host/HostLock.ts';
-import { processStart } from '../core/host/processIdentity.ts';
+import { processStart } from '../core/process/processIdentity.ts';
 import type { Client } from '../core/shared/contract/client.ts';
 
 const entry = fileURLToPath(new URL('support/fakeHostMain.ts', import.meta.url));

@@ -14,6 +14,7 @@ import type {
   OpenModelOptions,
   RouteResult,
   ScoreResult,
+  SessionOpened,
   StepMetrics,
   TrainingPlan,
   TrainOptions,
@@ -24,10 +25,14 @@ import type {
 /** What a training engine tells while it lives. Steps come in batches, in order. */
 export interface TrainingListener {
   onPhase(phase: TrainPhase): void;
+  /** The model stands; comes before the first step. */
+  onOpened(opened: SessionOpened): void;
   onSteps(steps: StepMetrics[]): void;
   onEvaluation(evaluation: EvaluationMetrics): void;
   onCheckpoint(checkpoint: CheckpointInfo): void;
   onLog(level: 'info' | 'warning', message: string): void;
+  /** Lines of the journal that were told by now; see `TrainingEngine.recorded`. */
+  onLine?(line: number): void;
 }
 
 /** How a training engine ended. `died` means that it did so without being asked to. */
@@ -42,6 +47,8 @@ export interface TrainingEngine {
   pause(): void;
   resume(): void;
   stop(options?: { discard?: boolean }): void;
+  /** Says that everything told up to this line is on disk: the journal need not keep it. */
+  recorded(line: number): void;
   /** Never rejects. */
   readonly ended: Promise<TrainingEnd>;
 }
@@ -89,8 +96,15 @@ export interface InferenceEngine {
 
 /** Starts engine processes; injected into services, so that tests can put another in its place. */
 export interface Engines {
-  startTraining(options: TrainOptions, listener: TrainingListener): TrainingEngine;
+  /**
+   * @param runDir folder that the engine claims for itself (runClaim.ts) and journals into (journal.ts); without one, what it
+   * tells is kept nowhere
+   */
+  startTraining(options: TrainOptions, listener: TrainingListener, runDir?: string): TrainingEngine;
   readonly inference: InferenceEngine;
 }
 
+export { journalFile, readJournal, removeJournal, type JournalLine } from './journal.ts';
+export { claimRun, engineOf, outliveEngine, releaseRun } from './runClaim.ts';
+export { deliver } from './startTraining.ts';
 export { createEngines, type EnginesOptions } from './createEngines.ts';

@@ -17,7 +17,8 @@ export interface EnginesOptions {
 export function createEngines(options: EnginesOptions = {}): Engines {
   const { spawn = forkProcess, entry = fileURLToPath(new URL('main.ts', import.meta.url)) } = options;
   return {
-    startTraining: (trainOptions, listener) => startTraining(entry, spawn, trainOptions, listener),
+    startTraining: (trainOptions, listener, runDir) =>
+      startTraining(entry, spawn, trainOptions, listener, runDir ?? null),
     inference: createInferenceEngine(entry, spawn, options.inferenceSilenceMs),
   };
 }

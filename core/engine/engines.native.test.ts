@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,11 +13,25 @@ import {
   writeTinyModel,
   writeTinyShard,
 } from '../../tests/support/tinyModel.ts';
-import type { Addon, CheckpointInfo, EvaluationMetrics, StepMetrics, TrainOptions } from './AddonTypes.ts';
-import { createEngines, type GenerateRequest, type TrainingListener } from './client.ts';
+import type {
+  Addon,
+  CheckpointInfo,
+  EvaluationMetrics,
+  SessionOpened,
+  StepMetrics,
+  TrainOptions,
+} from './AddonTypes.ts';
+import {
+  createEngines,
+  engineOf,
+  readJournal,
+  type GenerateRequest,
+  type TrainingListener,
+} from './client.ts';
 import { loadAddon } from './loadAddon.ts';
 
 interface Record extends TrainingListener {
+  opened: (SessionOpened & { atStep: number })[];
   phases: string[];
   batches: number;
   steps: StepMetrics[];
@@ -30,6 +44,7 @@ interface Record extends TrainingListener {
 function recorder(): Record {
   const waiting: { step: number; resolve: () => void }[] = [];
   const record: Record = {
+    opened: [],
     phases: [],
     batches: 0,
     steps: [],
@@ -41,6 +56,7 @@ function recorder(): Record {
         if (record.steps.length >= step) resolve();
       }),
     onPhase: (phase) => record.phases.push(phase),
+    onOpened: (opened) => record.opened.push({ ...opened, atStep: record.steps.length }),
     onSteps(steps) {
       record.batches++;
       record.steps.push(...steps);
@@ -90,6 +106,7 @@ describe.runIf(needs('addon'))('engine processes', () => {
     expect(record.steps.map(({ step }) => step)).toEqual([1, 2, 3, 4, 5, 6]);
     expect(record.steps[0]!.rowLosses).toBeInstanceOf(Float32Array);
     expect(record.evaluations.map(({ step }) => step)).toEqual([0, 6]);
+    expect(record.opened).toEqual([{ stepZeroDifference: 0, quantizationDifference: null, atStep: 0 }]);
     expect(record.checkpoints.map(({ step }) => step)).toEqual([6]);
     expect([record.phases[0], record.phases.at(-1)]).toEqual(['loading', 'finished']);
   });
@@ -160,24 +177,32 @@ describe.runIf(needs('addon'))('engine processes', () => {
 
   test('a run whose host disappears stops with a checkpoint and leaves', async () => {
     const asked = options({ epochs: 100_000 });
+    const runDir = join(folder, 'orphan');
+    mkdirSync(runDir);
     const host = join(folder, 'host.ts');
     writeFileSync(
       host,
       `import { createEngines } from ${JSON.stringify(fileURLToPath(new URL('client.ts', import.meta.url)))};
        const engine = createEngines().startTraining(${JSON.stringify(asked)}, {
-         onPhase() {}, onEvaluation() {}, onCheckpoint() {}, onLog() {},
+         onPhase() {}, onOpened() {}, onEvaluation() {}, onCheckpoint() {}, onLog() {},
          onSteps: () => process.stdout.write(engine.pid + '\\n'),
-       });`,
+       }, ${JSON.stringify(runDir)});`,
     );
     const child = spawn(process.execPath, [host], { stdio: ['ignore', 'pipe', 'inherit'] });
     const pid = await new Promise<number>((resolve) =>
       child.stdout.once('data', (text: Buffer) => resolve(Number.parseInt(text.toString(), 10))),
     );
+    expect(engineOf(runDir)).toBe(pid);
     child.kill('SIGKILL');
     await expect.poll(() => isAlive(pid), { timeout: 10_000 }).toBe(false);
     const [checkpoint] = await engines.inference.listCheckpoints(asked.checkpointDir);
     expect(checkpoint).toMatchObject({ problem: null });
     expect(checkpoint!.step).toBeGreaterThan(0);
+    // Nobody heard the last of it, and all of it is there.
+    expect(engineOf(runDir)).toBeNull();
+    const steps = readJournal(runDir).flatMap(({ told }) => (told.type === 'steps' ? told.steps : []));
+    expect(steps.map(({ step }) => step)).toEqual(Array.from({ length: checkpoint!.step }, (_, i) => i + 1));
+    expect(readJournal(runDir).at(-1)!.told).toMatchObject({ type: 'ended', result: { reason: 'stopped' } });
   });
 
   const question = (change: Partial<GenerateRequest> = {}): GenerateRequest => ({

@@ -5,8 +5,10 @@
  */
 import { connectToParent } from '../process/parentLink.ts';
 import { CaravanError } from '../shared/contract/errors.ts';
+import type { TrainOptions } from './AddonTypes.ts';
 import { loadAddon } from './loadAddon.ts';
 import { requests, toEngineSchema, type FromEngine, type RequestName } from './protocol.ts';
+import { claimRun } from './runClaim.ts';
 import { serveInference, type ServedInference } from './serveInference.ts';
 import { serveTraining, type ServedTraining } from './serveTraining.ts';
 
@@ -31,12 +33,15 @@ async function answer(id: number, name: string, raw: unknown): Promise<void> {
   }
 }
 
-async function train(options: Parameters<typeof serveTraining>[1]): Promise<void> {
+async function train(options: TrainOptions, runDir: string | null): Promise<void> {
   try {
-    training = serveTraining(loadAddon(), options, send);
+    // Where a host cannot know the id of a process that it has just started (Electron), this is the first to claim.
+    if (runDir !== null) claimRun(runDir, process.pid);
+    training = serveTraining(loadAddon(), options, runDir, send);
     await training.ended;
   } catch (error) {
-    await send({ type: 'failed', error: CaravanError.from(error).toData() });
+    const failed = { type: 'failed', error: CaravanError.from(error).toData() } as const;
+    await send({ type: 'told', line: 0, told: failed });
   }
   process.exit(0);
 }
@@ -56,7 +61,10 @@ link.onMessage((raw) => {
       inference?.cancel(message.answerId);
       break;
     case 'train':
-      void train(message.options);
+      void train(message.options, message.runDir);
+      break;
+    case 'recorded':
+      training?.recorded(message.line);
       break;
     case 'pause':
       training?.pause();

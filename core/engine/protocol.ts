@@ -14,6 +14,7 @@ import type {
   StepMetrics,
   TrainingPlan,
   TrainOptions,
+  SessionOpened,
   TrainResult,
 } from './AddonTypes.ts';
 
@@ -65,6 +66,11 @@ const checkpointInfo: z.ZodType<CheckpointInfo> = z.object({
   path: z.string(),
   bytes: z.number(),
   problem: z.string().nullable(),
+});
+
+const sessionOpened: z.ZodType<SessionOpened> = z.object({
+  stepZeroDifference: real,
+  quantizationDifference: real.nullable(),
 });
 
 const trainResult: z.ZodType<TrainResult> = z.object({
@@ -185,13 +191,29 @@ export type RequestResult<N extends RequestName> = z.infer<Requests[N]['result']
 export const toEngineSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('request'), id: z.number(), name: z.string(), params: z.unknown() }),
   z.object({ type: z.literal('cancel'), answerId: z.string() }),
-  // One run in a process, from the first of these to its end.
-  z.object({ type: z.literal('train'), options: trainOptions }),
+  // One run in a process, from the first of these to its end. What it tells is also kept in the run's folder, if it has one,
+  // until the host says that it has it on disk.
+  z.object({ type: z.literal('train'), options: trainOptions, runDir: z.string().nullable() }),
+  /** All lines told up to this one. */
+  z.object({ type: z.literal('recorded'), line: z.number() }),
   z.object({ type: z.literal('pause') }),
   z.object({ type: z.literal('resume') }),
   z.object({ type: z.literal('stop'), discard: z.boolean() }),
 ]);
 export type ToEngine = z.infer<typeof toEngineSchema>;
+
+/** What a run tells, in order. */
+export const toldSchema = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('phase'), phase: z.enum(phases) }),
+  z.object({ type: z.literal('opened'), opened: sessionOpened }),
+  z.object({ type: z.literal('steps'), steps: z.array(stepMetrics) }),
+  z.object({ type: z.literal('evaluation'), evaluation: evaluationMetrics }),
+  z.object({ type: z.literal('checkpoint'), checkpoint: checkpointInfo }),
+  z.object({ type: z.literal('log'), level: z.enum(['info', 'warning']), message: z.string() }),
+  z.object({ type: z.literal('ended'), result: trainResult }),
+  z.object({ type: z.literal('failed'), error: contractErrorSchema }),
+]);
+export type Told = z.infer<typeof toldSchema>;
 
 export const fromEngineSchema = z.discriminatedUnion('type', [
   /** Every second: the event loop turns. */
@@ -200,13 +222,8 @@ export const fromEngineSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('error'), id: z.number(), error: contractErrorSchema }),
   /** New text of an answer, and how many tokens it has so far. */
   z.object({ type: z.literal('token'), id: z.number(), text: z.string(), tokens: z.number() }),
-  z.object({ type: z.literal('phase'), phase: z.enum(phases) }),
-  z.object({ type: z.literal('steps'), steps: z.array(stepMetrics) }),
-  z.object({ type: z.literal('evaluation'), evaluation: evaluationMetrics }),
-  z.object({ type: z.literal('checkpoint'), checkpoint: checkpointInfo }),
-  z.object({ type: z.literal('log'), level: z.enum(['info', 'warning']), message: z.string() }),
-  z.object({ type: z.literal('ended'), result: trainResult }),
-  z.object({ type: z.literal('failed'), error: contractErrorSchema }),
+  /** `line`: number of the last line of the journal that this is in; steps have one each. */
+  z.object({ type: z.literal('told'), line: z.number(), told: toldSchema }),
 ]);
 export type FromEngine = z.infer<typeof fromEngineSchema>;
 

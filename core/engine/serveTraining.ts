@@ -1,12 +1,15 @@
 import { CaravanError } from '../shared/contract/errors.ts';
 import type { Addon, AddonTrainer, StepMetrics, TrainOptions } from './AddonTypes.ts';
-import type { FromEngine } from './protocol.ts';
+import { openJournal } from './journal.ts';
+import type { FromEngine, Told } from './protocol.ts';
 
 /** One run, from the engine's side. */
 export interface ServedTraining {
   pause(): void;
   resume(): void;
   stop(discard: boolean): void;
+  /** The host has what was told up to this line on disk. */
+  recorded(line: number): void;
   /** Resolves when the run has ended and that is told. Never rejects. */
   readonly ended: Promise<void>;
 }
@@ -14,26 +17,41 @@ export interface ServedTraining {
 /** Steps wait for one another so long, so that a fast run does not send a message for each. */
 const stepsBatchMs = 100;
 
+/** @param runDir folder to keep a journal in; null: none */
 export function serveTraining(
   addon: Addon,
   options: TrainOptions,
+  runDir: string | null,
   send: (message: FromEngine) => Promise<void>,
 ): ServedTraining {
   let waiting: StepMetrics[] = [];
   let timer: NodeJS.Timeout | undefined;
+  let line = 0;
+  const journal =
+    runDir === null
+      ? null
+      : openJournal(runDir, (error) => {
+          const message = `what the host does not hear will be lost: ${error.message}`;
+          void send({ type: 'told', line, told: { type: 'log', level: 'warning', message } });
+        });
+
+  function write(told: Told): void {
+    line = journal?.write(told) ?? line + 1;
+  }
 
   function flush(): void {
     clearTimeout(timer);
     timer = undefined;
     if (waiting.length === 0) return;
-    void send({ type: 'steps', steps: waiting });
+    void send({ type: 'told', line, told: { type: 'steps', steps: waiting } });
     waiting = [];
   }
 
   /** What is told after a step arrives after it. */
-  function tell(message: FromEngine): Promise<void> {
+  function tell(told: Told): Promise<void> {
     flush();
-    return send(message);
+    write(told);
+    return send({ type: 'told', line, told });
   }
 
   async function run(): Promise<void> {
@@ -43,6 +61,7 @@ export function serveTraining(
     } catch (error) {
       await tell({ type: 'failed', error: CaravanError.from(error).toData() });
     }
+    journal?.sync();
   }
 
   let trainer: AddonTrainer | null = null;
@@ -50,7 +69,9 @@ export function serveTraining(
   try {
     trainer = addon.createTrainer(options, {
       onPhase: (phase) => void tell({ type: 'phase', phase }),
+      onOpened: (opened) => void tell({ type: 'opened', opened }),
       onStep(metrics) {
+        write({ type: 'steps', steps: [metrics] });
         waiting.push(metrics);
         timer ??= setTimeout(flush, stepsBatchMs);
       },
@@ -76,6 +97,7 @@ export function serveTraining(
     pause: () => control((live) => live.pause()),
     resume: () => control((live) => live.resume()),
     stop: (discard) => control((live) => live.stop({ discard })),
+    recorded: (upTo) => journal?.recorded(upTo),
     ended,
   };
 }

@@ -2,20 +2,55 @@ import { superviseProcess, type SpawnProcess } from '../process/supervise.ts';
 import { CaravanError } from '../shared/contract/errors.ts';
 import type { TrainOptions } from './AddonTypes.ts';
 import type { TrainingEnd, TrainingEngine, TrainingListener } from './client.ts';
-import { fromEngineSchema, type ToEngine } from './protocol.ts';
+import { fromEngineSchema, type Told, type ToEngine } from './protocol.ts';
+import { claimRun } from './runClaim.ts';
 
 /** Longer than any event loop is held up on a machine that swaps. */
 const silenceMs = 120_000;
 /** A run that has told its end may take so long to leave. */
 const leaveMs = 10_000;
 
+/** Brings to a listener what an engine told. @returns how the run ended, where that is what it told */
+export function deliver(told: Told, listener: TrainingListener): TrainingEnd | null {
+  switch (told.type) {
+    case 'phase':
+      listener.onPhase(told.phase);
+      return null;
+    case 'opened':
+      listener.onOpened(told.opened);
+      return null;
+    case 'steps':
+      listener.onSteps(told.steps);
+      return null;
+    case 'evaluation':
+      listener.onEvaluation(told.evaluation);
+      return null;
+    case 'checkpoint':
+      listener.onCheckpoint(told.checkpoint);
+      return null;
+    case 'log':
+      listener.onLog(told.level, told.message);
+      return null;
+    case 'ended':
+      return { kind: 'ended', result: told.result };
+    case 'failed': {
+      const { code, message, place, mend } = told.error;
+      return {
+        kind: 'failed',
+        error: new CaravanError(code, message, { ...(place && { place }), ...(mend && { mend }) }),
+      };
+    }
+  }
+}
+
 export function startTraining(
   entry: string,
   spawn: SpawnProcess,
   options: TrainOptions,
   listener: TrainingListener,
+  runDir: string | null,
 ): TrainingEngine {
-  let told: TrainingEnd | null = null;
+  let end: TrainingEnd | null = null;
 
   function onMessage(raw: unknown): void {
     const parsed = fromEngineSchema.safeParse(raw);
@@ -23,47 +58,25 @@ export function startTraining(
       listener.onLog('warning', `a message of the engine was not understood: ${parsed.error.message}`);
       return;
     }
-    const message = parsed.data;
-    switch (message.type) {
-      case 'phase':
-        listener.onPhase(message.phase);
-        break;
-      case 'steps':
-        listener.onSteps(message.steps);
-        break;
-      case 'evaluation':
-        listener.onEvaluation(message.evaluation);
-        break;
-      case 'checkpoint':
-        listener.onCheckpoint(message.checkpoint);
-        break;
-      case 'log':
-        listener.onLog(message.level, message.message);
-        break;
-      case 'ended':
-        told = { kind: 'ended', result: message.result };
-        setTimeout(() => child.kill(), leaveMs).unref();
-        break;
-      case 'failed': {
-        const { code, message: text, place, mend } = message.error;
-        told = {
-          kind: 'failed',
-          error: new CaravanError(code, text, { ...(place && { place }), ...(mend && { mend }) }),
-        };
-        setTimeout(() => child.kill(), leaveMs).unref();
-        break;
-      }
-      case 'beat':
-      case 'result':
-      case 'error':
-      case 'token':
-        break; // of no news to a run
-    }
+    if (parsed.data.type !== 'told') return; // a sign of life
+    const { told, line } = parsed.data;
+    const ended = deliver(told, listener);
+    listener.onLine?.(line);
+    if (!ended) return;
+    end = ended;
+    setTimeout(() => child.kill(), leaveMs).unref();
   }
 
   const child = superviseProcess({ entry, name: 'caravan engine: training', onMessage, spawn, silenceMs });
   const ask = (message: ToEngine) => child.send(message);
-  ask({ type: 'train', options });
+  try {
+    // Before it is asked to train: should this host be killed, the next one knows whom to wait for.
+    if (runDir !== null && child.pid !== null) claimRun(runDir, child.pid);
+  } catch (error) {
+    child.kill();
+    throw error;
+  }
+  ask({ type: 'train', options, runDir });
   return {
     get pid() {
       return child.pid;
@@ -71,6 +84,7 @@ export function startTraining(
     pause: () => ask({ type: 'pause' }),
     resume: () => ask({ type: 'resume' }),
     stop: ({ discard = false } = {}) => ask({ type: 'stop', discard }),
-    ended: child.ended.then((end) => told ?? { kind: 'died', ...end }),
+    recorded: (line) => ask({ type: 'recorded', line }),
+    ended: child.ended.then((left) => end ?? { kind: 'died', ...left }),
   };
 }

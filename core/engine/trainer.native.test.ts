@@ -9,6 +9,7 @@ import type {
   AddonTrainer,
   CheckpointInfo,
   EvaluationMetrics,
+  SessionOpened,
   StepMetrics,
   TrainListener,
   TrainOptions,
@@ -21,6 +22,7 @@ const bad = (field: string) =>
 const wrongState = expect.objectContaining({ code: 'wrong_state' }) as Error;
 
 interface Record extends TrainListener {
+  opened: (SessionOpened & { atStep: number })[];
   phases: TrainPhase[];
   steps: StepMetrics[];
   evaluations: EvaluationMetrics[];
@@ -29,11 +31,13 @@ interface Record extends TrainListener {
 
 function recorder(onStep: (step: StepMetrics) => void = () => {}): Record {
   const record: Record = {
+    opened: [],
     phases: [],
     steps: [],
     evaluations: [],
     checkpoints: [],
     onPhase: (phase) => record.phases.push(phase),
+    onOpened: (opened) => record.opened.push({ ...opened, atStep: record.steps.length }),
     onStep: (step) => {
       record.steps.push(step);
       onStep(step);

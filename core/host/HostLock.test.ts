@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { claimHome, lockFolder, readLocks, type LockRecord } from './HostLock.ts';
-import { machineIdentity, processStart } from './processIdentity.ts';
+import { machineIdentity, processStart } from '../process/processIdentity.ts';
 
 function makeHome(): string {
   return mkdtempSync(join(tmpdir(), 'lock-'));

@@ -23,12 +23,12 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as z from 'zod';
 import { CaravanError } from '../shared/contract/errors.ts';
-import { machineIdentity, processStart } from './processIdentity.ts';
+import { machineIdentity, processStart } from '../process/processIdentity.ts';
 
 const lockRecordSchema = z.object({
   id: z.string(),
   pid: z.number().int(),
-  /** See processIdentity.ts: with the pid, it names one process. */
+  /** See core/process/processIdentity.ts: with the pid, it names one process. */
   processStart: z.string(),
   machine: z.string(),
   /** `claiming` until it has looked at the others' claims, then `starting` until it listens. */

@@ -144,7 +144,10 @@ async function start(home: string, entry: string, remark: (text: string) => void
   });
   closeSync(output);
   const report = await new Promise<StartReport | { type: 'gone'; how: string }>((resolve) => {
-    child.once('message', (message) => resolve(message as StartReport));
+    child.on('message', (message: StartReport) => {
+      if (message.type === 'waiting') remark(message.remark);
+      else resolve(message);
+    });
     child.once('error', (error) => resolve({ type: 'gone', how: error.message }));
     child.once('exit', (code, signal) => resolve({ type: 'gone', how: signal ?? `exit code ${code}` }));
     setTimeout(() => resolve({ type: 'gone', how: 'no word from it' }), startWithinMs).unref();

@@ -17,7 +17,7 @@ function report(message: StartReport): void {
   }
   // The one who started it may be gone by now, which is no reason to end.
   process.send!(message, undefined, undefined, () => {
-    if (process.connected) process.disconnect();
+    if (message.type !== 'waiting' && process.connected) process.disconnect();
   });
 }
 

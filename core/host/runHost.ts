@@ -1,17 +1,21 @@
 import { unlinkSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { engineOf } from '../engine/client.ts';
 import { CaravanError, type ContractErrorData } from '../shared/contract/errors.ts';
 import type { EmitEvent } from '../shared/contract/service.ts';
 import type { Services } from './composeServices.ts';
 import { Host } from './Host.ts';
 import { claimHome, type HostLock, type LockRecord } from './HostLock.ts';
 import { HostLog } from './HostLog.ts';
-import { machineIdentity, processStart } from './processIdentity.ts';
+import { machineIdentity, processStart } from '../process/processIdentity.ts';
 import { version } from './version.ts';
 
-/** What a host tells whoever started it, once. */
+/** What a host tells whoever started it. */
 export type StartReport =
+  /** It takes longer than usual; more follows. */
+  | { type: 'waiting'; remark: string }
   | { type: 'ready'; remarks: string[] }
   /** Another host won the home. */
   | { type: 'yielded' }
@@ -31,6 +35,8 @@ const closeWithinMs = 5 * 60_000;
 /** Less than a starter waits for a host. */
 const orphansWithinMs = 45_000;
 const orphanWatchMs = 50;
+/** What ends sooner is not worth a word. */
+const sayWaitingAfterMs = 1000;
 
 /**
  * The life of this process's host: claims the home, opens the services, listens, and ends by signal, call, idleness or its
@@ -71,7 +77,10 @@ async function live(options: RunHostOptions, lock: HostLock, log: HostLog): Prom
   );
   for (const dead of lock.takenOver)
     if (dead.address !== null && process.platform !== 'win32') removeSocket(dead.address);
-  await outliveOrphans(lock.takenOver, remarks, log);
+  await outliveOrphans(home, lock.takenOver, (remark) => {
+    log.line(remark);
+    options.report({ type: 'waiting', remark });
+  });
   const host = await Host.open({
     home,
     version: lock.record.version,
@@ -134,22 +143,36 @@ function listenToEndings(log: HostLog, end: (ending: { reason: string; exitCode:
 }
 
 /**
- * A training engine whose host died stops with a checkpoint. Until it has, nobody else may touch its run.
+ * A training engine whose host died stops with a checkpoint. Until it has, nobody else may touch its run. It is known from
+ * the dead host's claim, and from its own on the run's folder: a host may have died before it named the engine in its claim.
  */
-async function outliveOrphans(dead: readonly LockRecord[], remarks: string[], log: HostLog): Promise<void> {
+async function outliveOrphans(
+  home: string,
+  dead: readonly LockRecord[],
+  say: (remark: string) => void,
+): Promise<void> {
   const here = machineIdentity();
   const orphans = dead.filter(({ machine }) => machine === here).flatMap(({ children }) => children);
-  const living = () => orphans.filter((orphan) => processStart(orphan.pid) === orphan.processStart);
-  for (let waitedMs = 0; living().length > 0; waitedMs += orphanWatchMs) {
-    if (waitedMs === 0)
-      log.line(
-        `waiting for ${living()
-          .map(({ pid }) => pid)
-          .join()} of the last host to end`,
-      );
+  const runDirs = await readdir(join(home, 'runs')).catch(() => []);
+  for (const name of runDirs) {
+    const pid = engineOf(join(home, 'runs', name));
+    const start = pid === null ? null : processStart(pid);
+    if (pid !== null && start !== null) orphans.push({ pid, processStart: start });
+  }
+  const living = () =>
+    orphans.filter((orphan) => processStart(orphan.pid) === orphan.processStart).map(({ pid }) => pid);
+  const begun = performance.now();
+  let said = false;
+  while (living().length > 0) {
+    const waitedMs = performance.now() - begun;
+    const which = `process ${[...new Set(living())].join(', ')}`;
+    if (!said && waitedMs > sayWaitingAfterMs) {
+      said = true;
+      say(`Waiting for what worked for the last host (${which}) to save its run and end.`);
+    }
     if (waitedMs > orphansWithinMs) {
-      for (const { pid } of living()) process.kill(pid, 'SIGKILL');
-      remarks.push('Processes of the last host did not end by themselves and were killed.');
+      for (const pid of living()) process.kill(pid, 'SIGKILL');
+      say(`What worked for the last host (${which}) did not end by itself and was killed.`);
       return;
     }
     await sleep(orphanWatchMs);

@@ -13,6 +13,10 @@ export interface FakeTraining {
   listener: TrainingListener;
   /** What the host asked of it, in order. */
   asked: ('pause' | 'resume' | 'stop')[];
+  /** Folder of the run. */
+  runDir: string | undefined;
+  /** Lines that the host said it has on disk. */
+  recorded: number[];
   step(step: number, more?: Partial<StepMetrics>): void;
   end(end: TrainingEnd): void;
   finish(result?: Partial<TrainResult>): void;
@@ -81,12 +85,14 @@ export function createFakeEngines(): FakeEngines {
       warmupSteps: 1,
       probe: null,
     },
-    startTraining(options, listener) {
+    startTraining(options, listener, runDir) {
       const ended = Promise.withResolvers<TrainingEnd>();
       const training: FakeTraining = {
         options,
         listener,
         asked: [],
+        runDir,
+        recorded: [],
         step: (step, more) => listener.onSteps([fakeStep(step, more)]),
         end: (end) => ended.resolve(end),
         finish: (result) =>
@@ -111,6 +117,7 @@ export function createFakeEngines(): FakeEngines {
         pause: () => void training.asked.push('pause'),
         resume: () => void training.asked.push('resume'),
         stop: () => void training.asked.push('stop'),
+        recorded: (line) => void training.recorded.push(line),
         ended: ended.promise,
       };
     },

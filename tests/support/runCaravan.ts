@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { readLocks } from '../../core/host/HostLock.ts';
-import { processStart } from '../../core/host/processIdentity.ts';
+import { processStart } from '../../core/process/processIdentity.ts';
 
 const command = fileURLToPath(new URL('../../bin/caravan.mjs', import.meta.url));
 

@@ -13,12 +13,16 @@ export interface Flushed {
   steps: Step[];
   evaluations: Evaluation[];
   logLines: string[];
+  /** The last mark set before what is now on disk. */
+  mark: number;
 }
 
 /** Writes what one live run tells: files first, then the database in one transaction, then whoever listens. */
 export interface RunRecorder {
   add(line: MetricsLine): void;
   log(line: string): void;
+  /** Everything added so far belongs to this mark, or one before. */
+  mark(mark: number): void;
   /** Brings everything added so far to disk. Never rejects: trouble goes to `onTrouble`, and what could not be written
    * is tried again at the next flush. */
   flush(): Promise<void>;
@@ -58,6 +62,7 @@ export async function createRunRecorder(
   let unindexed: MetricsLine[] = [];
   const logLines: string[] = [];
   let untoldLog: string[] = [];
+  let mark = 0;
   let timer: ReturnType<typeof setTimeout> | null = null;
   let turn = Promise.resolve();
 
@@ -69,6 +74,7 @@ export async function createRunRecorder(
   async function write(): Promise<void> {
     const logged = logLines.length;
     const added = lines.length;
+    const marked = mark;
     if (logged + added + unindexed.length === 0) return;
     try {
       await withReserve(() => log.append(asText(logLines.slice(0, logged))));
@@ -98,6 +104,7 @@ export async function createRunRecorder(
       steps: kept.filter((line) => line.type === 'step').map(stepOf),
       evaluations: kept.filter((line) => line.type === 'evaluation').map(evaluationOf),
       logLines: told,
+      mark: marked,
     });
   }
 
@@ -126,6 +133,9 @@ export async function createRunRecorder(
       const at = new Date(now()).toISOString();
       for (const line of text.split('\n')) logLines.push(`${at} ${line}`);
       schedule();
+    },
+    mark(reached) {
+      mark = reached;
     },
     flush,
     async close() {

@@ -14,6 +14,7 @@ export interface IndexedMetrics {
   state: Extract<MetricsLine, { type: 'state' }> | null;
   label: Extract<MetricsLine, { type: 'label' }> | null;
   resume: Extract<MetricsLine, { type: 'resume' }> | null;
+  opened: Extract<MetricsLine, { type: 'opened' }> | null;
   firstAt: number | null;
   lastAt: number | null;
   /** Time in steps since reading began: what a run that left no state line was busy for, at least. */
@@ -25,6 +26,35 @@ export interface IndexedMetrics {
 /** Lines in one transaction, between which other work gets its turn. */
 const linesATurn = 100;
 
+export function nothingIndexed(bytes: number): IndexedMetrics {
+  return {
+    bytes,
+    state: null,
+    label: null,
+    resume: null,
+    opened: null,
+    firstAt: null,
+    lastAt: null,
+    stepMs: 0,
+    bad: [],
+  };
+}
+
+export function note(found: IndexedMetrics, line: MetricsLine): void {
+  if (line.type === 'state') found.state = line;
+  else if (line.type === 'label') found.label = line;
+  else if (line.type === 'opened') found.opened = line;
+  else if (line.type === 'resume') {
+    found.resume = line;
+    // What ended before a resume is over.
+    found.state = null;
+  } else if (line.type === 'step') {
+    found.firstAt ??= line.at;
+    found.lastAt = line.at;
+    found.stepMs += line.stepMs;
+  }
+}
+
 /** Reads metrics.jsonl from a line's beginning on into the tables. */
 export async function indexMetrics(
   file: string,
@@ -32,16 +62,7 @@ export async function indexMetrics(
   fromByte: number,
   { store, runs, steps }: { store: Store; runs: RunTable; steps: StepTable },
 ): Promise<IndexedMetrics> {
-  const found: IndexedMetrics = {
-    bytes: fromByte,
-    state: null,
-    label: null,
-    resume: null,
-    firstAt: null,
-    lastAt: null,
-    stepMs: 0,
-    bad: [],
-  };
+  const found = nothingIndexed(fromByte);
   let number = 0;
   let pending: MetricsLine[] = [];
   let rest: Buffer<ArrayBufferLike> = Buffer.alloc(0);
@@ -55,17 +76,7 @@ export async function indexMetrics(
     }
     const { data } = parsed;
     pending.push(data);
-    if (data.type === 'state') found.state = data;
-    else if (data.type === 'label') found.label = data;
-    else if (data.type === 'resume') {
-      found.resume = data;
-      // What ended before a resume is over.
-      found.state = null;
-    } else if (data.type === 'step') {
-      found.firstAt ??= data.at;
-      found.lastAt = data.at;
-      found.stepMs += data.stepMs;
-    }
+    note(found, data);
   }
 
   function commit(): void {

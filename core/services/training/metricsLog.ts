@@ -3,7 +3,7 @@
  * built again. A `resume` line says that what an earlier attempt wrote past its step no longer counts.
  */
 import * as z from 'zod';
-import type { EvaluationMetrics, StepMetrics } from '../../engine/AddonTypes.ts';
+import type { EvaluationMetrics, SessionOpened, StepMetrics } from '../../engine/AddonTypes.ts';
 import { contractErrorSchema } from '../../shared/contract/errors.ts';
 import {
   crashCardSchema,
@@ -28,6 +28,12 @@ const resumeLineSchema = z.object({
   step: z.number().int(),
   at: z.number(),
 });
+/** What was measured when the model stood, before the first step. */
+const openedLineSchema = z.object({
+  type: z.literal('opened'),
+  stepZeroDifference: z.number().nullable(),
+  quantizationDifference: z.number().nullable(),
+});
 /** How an attempt ended. */
 const stateLineSchema = z.object({
   type: z.literal('state'),
@@ -46,6 +52,7 @@ export const metricsLineSchema = z.discriminatedUnion('type', [
   stepLineSchema,
   evaluationLineSchema,
   resumeLineSchema,
+  openedLineSchema,
   stateLineSchema,
   labelLineSchema,
 ]);
@@ -94,6 +101,15 @@ export function evaluationLine({ step, loss, bySource }: EvaluationMetrics): Eva
       targetTokens,
       rows,
     })),
+  };
+}
+
+export function openedLine(opened: SessionOpened): Extract<MetricsLine, { type: 'opened' }> {
+  const { stepZeroDifference, quantizationDifference } = opened;
+  return {
+    type: 'opened',
+    stepZeroDifference: finite(stepZeroDifference),
+    quantizationDifference: quantizationDifference === null ? null : finite(quantizationDifference),
   };
 }
 

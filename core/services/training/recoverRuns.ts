@@ -1,11 +1,14 @@
+import { existsSync } from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { engineOf, journalFile } from '../../engine/client.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import { freeName } from '../../shared/names.ts';
 import type { Run } from '../../shared/run/run.ts';
 import type { Store } from '../../store/openStore.ts';
 import { newRun } from './newRun.ts';
-import { indexMetrics } from './indexMetrics.ts';
+import { foldJournal } from './foldJournal.ts';
+import { indexMetrics, nothingIndexed } from './indexMetrics.ts';
 import { checkpointFolders, readRunFolder, runFiles } from './runFolder.ts';
 import type { RunRecord, RunTable } from './runTable.ts';
 import type { StepTable } from './stepTable.ts';
@@ -94,16 +97,29 @@ export async function adoptFolder(tables: Tables, dir: string): Promise<Run | nu
   return run;
 }
 
-/** Indexes what of metrics.jsonl is not indexed yet. @returns the run as its files have it. */
-export async function readFiles(tables: Tables, record: RunRecord): Promise<Run> {
+/**
+ * Indexes what of metrics.jsonl is not indexed yet, and what the engine told last without being heard.
+ * @param attempt that wrote it, where metrics.jsonl does not say
+ * @returns the run as its files have it
+ */
+export async function readFiles(
+  tables: Tables,
+  record: RunRecord,
+  attempt = record.run.attempt,
+): Promise<Run> {
   const { runs, steps } = tables;
   const { key, run } = record;
-  const found = await indexMetrics(runFiles.metrics(run.dir), key, record.metricsBytes, tables).catch(
+  let found = await indexMetrics(runFiles.metrics(run.dir), key, record.metricsBytes, tables).catch(
     (error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT') return null;
       throw error;
     },
   );
+  // While an engine of an earlier host still trains there, the journal is its own: the next resume waits for it and reads it.
+  if (existsSync(journalFile(run.dir)) && engineOf(run.dir) === null) {
+    found ??= nothingIndexed(0);
+    await foldJournal(tables, record, found.resume?.attempt ?? attempt, found);
+  }
   const last = steps.last(key);
   const evaluations = steps.firstAndLastEvaluation(key);
   const files: Partial<Run> = {
@@ -116,10 +132,16 @@ export async function readFiles(tables: Tables, record: RunRecord): Promise<Run>
   };
   if (!found) return { ...run, ...files };
   record.metricsBytes = found.bytes;
-  const { state, label, resume } = found;
+  const { state, label, resume, opened } = found;
+  const measured = {
+    stepZeroDifference: state?.stepZeroDifference ?? opened?.stepZeroDifference ?? run.stepZeroDifference,
+    quantizationDifference:
+      state?.quantizationDifference ?? opened?.quantizationDifference ?? run.quantizationDifference,
+  };
   return {
     ...run,
     ...files,
+    ...measured,
     ...(label && {
       name: freeName(label.name, (name) => (runs.byName(name)?.key ?? key) !== key),
       note: label.note,
@@ -128,12 +150,6 @@ export async function readFiles(tables: Tables, record: RunRecord): Promise<Run>
     startedAt: run.startedAt ?? found.firstAt,
     endedAt: state?.at ?? run.endedAt ?? found.lastAt,
     elapsedMs: state?.elapsedMs ?? run.elapsedMs + found.stepMs,
-    ...(state && {
-      state: state.state,
-      error: state.error ?? null,
-      crash: state.crash,
-      stepZeroDifference: state.stepZeroDifference,
-      quantizationDifference: state.quantizationDifference,
-    }),
+    ...(state && { state: state.state, error: state.error ?? null, crash: state.crash }),
   };
 }

@@ -1,5 +1,7 @@
+import { spawn } from 'node:child_process';
 import {
   appendFileSync,
+  existsSync,
   mkdirSync,
   readFileSync,
   rmSync,
@@ -10,6 +12,10 @@ import {
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createTrainingHarness, type TrainingHarness } from '../../../tests/support/trainingHarness.ts';
+import { fakeStep } from '../../../tests/support/fakeEngines.ts';
+import { claimRun, journalFile } from '../../engine/client.ts';
+import { openJournal } from '../../engine/journal.ts';
+import type { Job } from '../../shared/job/job.ts';
 import type { Run } from '../../shared/run/run.ts';
 
 let h: TrainingHarness;
@@ -105,6 +111,122 @@ describe('a host that ends without a word', () => {
     expect(engine.options).not.toHaveProperty('resumeFrom');
     expect(h.get(waiting.id)).toMatchObject({ state: 'running', attempt: 0 });
   });
+});
+
+describe('an engine that outlives its host', () => {
+  /** What it goes on to tell when nobody hears it. */
+  function journalOf(run: Run, from: number, to: number) {
+    const journal = openJournal(run.dir, (error) => {
+      throw error;
+    });
+    for (let step = from; step <= to; step++)
+      journal.write({ type: 'steps', steps: [fakeStep(step, { loss: step / 10 })] });
+    return journal;
+  }
+  const numbers = async (run: Run) => (await stepsOf(run)).map(([step]) => step);
+  const linesOf = (run: Run) => readFileSync(join(run.dir, 'metrics.jsonl'), 'utf8').trim().split('\n');
+
+  test('loses no step of the curve: the next host takes them from its journal', async () => {
+    const run = await running(4);
+    const journal = journalOf(run, 3, 9);
+    journal.write({
+      type: 'evaluation',
+      evaluation: { step: 8, loss: 0.5, bySource: [], evaluationMs: 1 },
+    });
+    journal.write({ type: 'opened', opened: { stepZeroDifference: 0, quantizationDifference: 0.25 } });
+    writeCheckpoint(run, 9);
+    await h.killHost();
+    expect(h.get(run.id)).toMatchObject({
+      state: 'interrupted',
+      step: 9,
+      loss: 0.9,
+      lastEvaluation: { step: 8 },
+      stepZeroDifference: 0,
+      quantizationDifference: 0.25,
+    });
+    expect(await numbers(run)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    expect((await stepsOf(run))[3]).toEqual([4, 4]);
+    expect(readFileSync(join(run.dir, 'log.txt'), 'utf8')).toContain('outlived its host by 5 steps');
+    expect(existsSync(journalFile(run.dir))).toBe(false);
+    const lines = linesOf(run);
+    await h.killHost({ loseDatabase: true });
+    expect(await numbers(run), 'metrics.jsonl has them too').toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    expect(linesOf(run)).toEqual(lines);
+    h.engines.checkpoints = [{ step: 9, path: writeCheckpoint(run, 9), bytes: 1, problem: null }];
+    await h.service.handlers.resumeRun({ id: run.id });
+    (await h.engines.started(1)).finish({ step: 9 });
+    await h.reach(run.id, 'completed');
+    expect(await numbers(run)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  });
+
+  test('and came to the end of its run, has completed it', async () => {
+    const run = await running(4);
+    const result = { step: 5, totalSteps: 5, checkpoint: '/x', stepZeroDifference: 0 };
+    journalOf(run, 5, 5).write({
+      type: 'ended',
+      result: { ...result, reason: 'finished', quantizationDifference: null },
+    });
+    await h.killHost();
+    expect(h.get(run.id)).toMatchObject({ state: 'completed', step: 5, error: null, stepZeroDifference: 0 });
+  });
+
+  test('trains alone in its folder: a resume waits for it, and says so', async () => {
+    const run = await running(4);
+    const orphan = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)'], { stdio: 'ignore' });
+    claimRun(run.dir, orphan.pid!);
+    const journal = journalOf(run, 5, 5);
+    await h.killHost();
+    expect(h.get(run.id).step, 'a journal that is still written is not taken').toBe(4);
+    await h.service.handlers.resumeRun({ id: run.id });
+    const job = () => (h.jobs.handlers.listJobs({}) as Job[])[0]!;
+    await expect.poll(() => job().progress?.stage).toMatch(new RegExp(`engine.*process ${orphan.pid}`));
+    journal.write({ type: 'steps', steps: [fakeStep(6)] });
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(h.engines.trainings).toHaveLength(1);
+    h.engines.checkpoints = [{ step: 6, path: writeCheckpoint(run, 6), bytes: 1, problem: null }];
+    orphan.kill('SIGKILL');
+    const engine = await h.engines.started(1);
+    expect(engine.options.resumeFrom).toBe(writeCheckpoint(run, 6));
+    engine.step(7);
+    engine.finish({ step: 7 });
+    await h.reach(run.id, 'completed');
+    expect(await numbers(run)).toEqual([1, 2, 3, 4, 5, 6, 7]);
+  });
+});
+
+test('an engine that dies before its last words are heard has them in its journal', async () => {
+  const run = await running(4);
+  const engine = h.engines.trainings[0]!;
+  engine.listener.onLog('info', 'four steps');
+  engine.listener.onLine!(4);
+  await expect.poll(() => engine.recorded).toEqual([4]);
+  const journal = openJournal(run.dir, (error) => {
+    throw error;
+  });
+  for (let step = 1; step <= 6; step++)
+    journal.write({ type: 'steps', steps: [fakeStep(step, { loss: 9 })] });
+  engine.die('SIGKILL');
+  expect(await h.reach(run.id, 'interrupted')).toMatchObject({ step: 6, crash: { lastStep: 6 } });
+  expect(await stepsOf(run)).toEqual([
+    [1, 1],
+    [2, 2],
+    [3, 3],
+    [4, 4],
+    [5, 9],
+    [6, 9],
+  ]);
+});
+
+test('what was measured before the first step is there after a crash, and after the loss of the database', async () => {
+  const run = await h.start();
+  const engine = await h.engines.started(0);
+  engine.listener.onOpened({ stepZeroDifference: 0, quantizationDifference: 0.5 });
+  const measured = { stepZeroDifference: 0, quantizationDifference: 0.5 };
+  expect(h.get(run.id)).toMatchObject({ state: 'running', ...measured });
+  engine.die('SIGKILL');
+  expect(await h.reach(run.id, 'interrupted')).toMatchObject(measured);
+  await h.killHost({ loseDatabase: true });
+  expect(h.get(run.id)).toMatchObject(measured);
 });
 
 describe('a database that lacks the runs', () => {

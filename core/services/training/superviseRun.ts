@@ -1,6 +1,16 @@
 import type { DataProcess } from '../../data/client.ts';
 import type { TrainOptions } from '../../engine/AddonTypes.ts';
-import type { Engines, TrainingEnd, TrainingEngine } from '../../engine/client.ts';
+import {
+  deliver,
+  type Engines,
+  outliveEngine,
+  readJournal,
+  releaseRun,
+  removeJournal,
+  type TrainingEnd,
+  type TrainingEngine,
+  type TrainingListener,
+} from '../../engine/client.ts';
 import type { Clock } from '../../shared/clock.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import type { EmitEvent } from '../../shared/contract/service.ts';
@@ -13,7 +23,7 @@ import type { JobContext } from '../jobs/index.ts';
 import type { Models } from '../models/index.ts';
 import { createRunRecorder, type Flushed, type RunRecorder } from './createRunRecorder.ts';
 import { checkInputs } from './checkInputs.ts';
-import { evaluationLine, evaluationOf, stepLine } from './metricsLog.ts';
+import { evaluationLine, evaluationOf, openedLine, stepLine } from './metricsLog.ts';
 import { readFiles } from './recoverRuns.ts';
 import { runFiles, writeRunLock } from './runFolder.ts';
 import type { RunRecord, RunTable } from './runTable.ts';
@@ -45,6 +55,8 @@ export interface LiveRun {
   readonly pid: number | null;
 }
 
+/** Longer than a checkpoint takes to be written. */
+const orphanGraceMs = 45_000;
 /** How much of the past the estimate of the remaining time looks at. */
 const rateWindowMs = 300_000;
 
@@ -66,6 +78,9 @@ export function createLiveRun(
   let memoryBytes: number | null = null;
   /** How the attempt ends, while that is being written. */
   let ending: Run | null = null;
+  /** Of the engine's journal: heard, and said to be on disk. */
+  let heardLine = 0;
+  let recordedLine = 0;
 
   function count(): void {
     if (activeSince === null) return;
@@ -93,7 +108,11 @@ export function createLiveRun(
     engine?.stop();
   }
 
-  function onFlushed(context: JobContext, { steps: stepped, evaluations, logLines }: Flushed): void {
+  function onFlushed(context: JobContext, { steps: stepped, evaluations, logLines, mark }: Flushed): void {
+    if (mark > recordedLine) {
+      recordedLine = mark;
+      engine?.recorded(mark);
+    }
     const { id, step, totalSteps, phase } = record.run;
     if (stepped.length > 0) emit('runStepped', { id, steps: stepped });
     for (const evaluation of evaluations) emit('runEvaluated', { id, evaluation });
@@ -139,7 +158,11 @@ export function createLiveRun(
     context.signal.addEventListener('abort', () => stop('asked'));
     try {
       const { mix, diskWarning } = await checkInputs(record, optionsOf(), deps, context);
-      if (resumed) record.run = { ...(await readFiles({ store, runs, steps }, record)), ...pick(record.run) };
+      await outliveOrphan(context);
+      if (resumed) {
+        const files = await readFiles({ store, runs, steps }, record, record.run.attempt - 1);
+        record.run = { ...files, ...pick(record.run) };
+      }
       await writeRunLock(dir, lock);
       runs.saveLock(key, lock);
       recorder = await createRunRecorder(
@@ -176,6 +199,7 @@ export function createLiveRun(
           ...(from && { resumeFrom: from.path }),
         },
         listenerOf(recorder),
+        dir,
       );
       if (record.run.state === 'paused') engine.pause();
       await finish(await engine.ended);
@@ -192,6 +216,16 @@ export function createLiveRun(
       );
       throw known;
     }
+  }
+
+  /** Of a host that died its engine may still be writing a checkpoint into this folder. */
+  async function outliveOrphan(context: JobContext): Promise<void> {
+    const killed = await outliveEngine(dir, orphanGraceMs, (pid) => {
+      const stage = `waiting for the engine of an earlier host (process ${pid}) to save and end`;
+      context.log(stage);
+      context.progress({ done: record.run.step, total: record.run.totalSteps, unit: 'steps', stage });
+    });
+    if (killed) context.log(`it did not within ${orphanGraceMs / 1000} s and was killed`);
   }
 
   /** The same bits come from the same build on the same device alone. */
@@ -227,8 +261,17 @@ export function createLiveRun(
     });
   }
 
-  function listenerOf(recorder: RunRecorder): Parameters<Engines['startTraining']>[1] {
+  function listenerOf(recorder: RunRecorder): TrainingListener {
     return {
+      onLine(line) {
+        heardLine = line;
+        recorder.mark(line);
+      },
+      onOpened(opened) {
+        const { type: _, ...measured } = openedLine(opened);
+        recorder.add({ type: 'opened', ...measured });
+        change(measured);
+      },
       onPhase(phase) {
         recorder.log(phase);
         change({ phase });
@@ -311,6 +354,14 @@ export function createLiveRun(
       await settle({ state: 'failed', error: end.error.toData() });
       throw end.error;
     }
+    const unheard = readJournal(dir).filter(({ line }) => line > heardLine);
+    const listener = listenerOf(recorder!);
+    for (const { line, told } of unheard) {
+      const ended = deliver(told, listener);
+      listener.onLine!(line);
+      // It had come to its end and was killed on its way out.
+      if (ended) return finish(ended);
+    }
     await recorder!.flush();
     const last = steps.last(key);
     const crash = makeCrashCard(end, {
@@ -346,6 +397,10 @@ export function createLiveRun(
       crash: ending.crash,
     });
     await recorder?.close();
+    if (engine) {
+      if (trouble === null) removeJournal(dir);
+      releaseRun(dir);
+    }
     record.metricsBytes = runs.byId(ending.id)?.metricsBytes ?? record.metricsBytes;
     change(ending);
   }
