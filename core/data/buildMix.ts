@@ -105,19 +105,28 @@ export async function buildMix(
 async function loadSources(connection: DuckDBConnection, request: MixRequest): Promise<void> {
   await connection.run(`CREATE TABLE rows (
     id BIGINT, source INTEGER, "row" BIGINT, label VARCHAR, file VARCHAR, line BIGINT, hash VARCHAR, match_hash VARCHAR,
-    messages VARCHAR, tokens INTEGER, target_tokens INTEGER, split VARCHAR, position BIGINT,
+    "group" VARCHAR, messages VARCHAR, tokens INTEGER, target_tokens INTEGER, split VARCHAR, position BIGINT,
     reason VARCHAR, detail VARCHAR)`);
   await connection.run(
     'CREATE TABLE import_rejects (source INTEGER, file VARCHAR, line BIGINT, field VARCHAR, reason VARCHAR, detail VARCHAR)',
   );
   for (const [index, source] of request.sources.entries()) {
     await connection.run(`INSERT INTO rows
-      SELECT (SELECT count(*) FROM rows) + "row", ${index}, "row", label, file, line, hash, match_hash, messages,
+      SELECT (SELECT count(*) FROM rows) + "row", ${index}, "row", label, file, line, hash, match_hash, ${await groupColumn(connection, source.dir)}, messages,
         NULL, NULL, NULL, NULL, NULL, NULL
       FROM read_parquet(${sqlString(join(source.dir, 'rows.parquet'))}) ORDER BY "row"`);
     await connection.run(`INSERT INTO import_rejects
       SELECT ${index}, * FROM read_parquet(${sqlString(join(source.dir, 'rejects.parquet'))})`);
   }
+}
+
+/** Sources imported by an earlier version have no groups. */
+async function groupColumn(connection: DuckDBConnection, dir: string): Promise<string> {
+  const columns = await select<{ column_name: string }>(
+    connection,
+    `DESCRIBE SELECT * FROM read_parquet(${sqlString(join(dir, 'rows.parquet'))})`,
+  );
+  return columns.some(({ column_name }) => column_name === 'group') ? '"group"' : 'NULL';
 }
 
 async function reject(
@@ -254,9 +263,11 @@ function cutToLength(
   return { targetTokens, firstTarget, reason: usable > 0 ? null : 'prompt_too_long' };
 }
 
-/** Holds out and samples by a hash of (seed, source, row): independent of machine, thread count and row order. */
+/**
+ * Holds out and samples by a hash of (seed, source, row): independent of machine, thread count and row order. Rows of one
+ * group (see {@link holdOut}) are held out together or not at all.
+ */
 async function drawRows(connection: DuckDBConnection, recipe: Recipe): Promise<void> {
-  const available: number[] = [];
   const held: number[] = [];
   for (const [index, source] of recipe.sources.entries()) {
     const n = (
@@ -275,30 +286,80 @@ async function drawRows(connection: DuckDBConnection, recipe: Recipe): Promise<v
         },
       );
     const perSource = recipe.validation?.perSource ?? 0;
-    const holdOut = perSource < 1 ? Math.round(perSource * n) : Math.round(perSource);
-    if (holdOut >= n)
+    const count = perSource < 1 ? Math.round(perSource * n) : Math.round(perSource);
+    if (count >= n)
       throw new CaravanError(
         'no_rows',
-        `source '${source.name}' has ${n} rows, too few to hold out ${holdOut}`,
+        `source '${source.name}' has ${n} rows, too few to hold out ${count}`,
         {
           place: { field: 'validation.perSource' },
         },
       );
-    held.push(holdOut);
-    available.push(n - holdOut);
+    held.push(count);
   }
+  const available = await holdOut(connection, recipe, held);
   const wanted = wantedCounts(recipe, available);
   for (const [index, source] of recipe.sources.entries()) {
-    const key = (use: string) => `md5(${sqlString(`${recipe.seed}:${use}:${source.name}:`)} || "row")`;
-    await connection.run(`UPDATE rows SET split = CASE WHEN drawn.place <= ${held[index]} THEN 'validation' ELSE 'train' END,
-        reason = CASE WHEN drawn.place > ${held[index]! + wanted[index]!} THEN 'not_sampled' END,
-        detail = CASE WHEN drawn.place > ${held[index]! + wanted[index]!} THEN 'the mix takes ${wanted[index]} rows of this source' END
-      FROM (SELECT id, row_number() OVER (ORDER BY ${key('draw')}, id) AS place FROM rows WHERE reason IS NULL AND source = ${index}) AS drawn
+    await connection.run(`UPDATE rows SET split = 'train',
+        reason = CASE WHEN drawn.place > ${wanted[index]} THEN 'not_sampled' END,
+        detail = CASE WHEN drawn.place > ${wanted[index]} THEN 'the mix takes ${wanted[index]} rows of this source' END
+      FROM (SELECT id, row_number() OVER (ORDER BY ${rowKey(recipe, source)}, id) AS place
+        FROM rows WHERE reason IS NULL AND split IS NULL AND source = ${index}) AS drawn
       WHERE drawn.id = rows.id`);
   }
   await connection.run(`UPDATE rows SET position = placed.position FROM (
       SELECT id, row_number() OVER (PARTITION BY split ORDER BY md5(${sqlString(`${recipe.seed}:order:`)} || source || ':' || "row"), id) - 1 AS position
       FROM rows WHERE reason IS NULL) AS placed WHERE placed.id = rows.id`);
+}
+
+function rowKey(recipe: Recipe, source: RecipeSource): string {
+  return `md5(${sqlString(`${recipe.seed}:draw:${source.name}:`)} || "row")`;
+}
+
+/**
+ * Marks `held` rows of each source as validation, whole groups at a time. Groups come in one order for all sources, so that
+ * sources which share them hold out the same. What is left of a group that was held out (the last one may be larger than
+ * what was still wanted) is set aside, never trained.
+ * @returns rows left to train on, by source.
+ */
+async function holdOut(
+  connection: DuckDBConnection,
+  recipe: Recipe,
+  held: readonly number[],
+): Promise<number[]> {
+  // A row that is alone in its group is drawn as one without.
+  await connection.run(`CREATE TABLE shared_groups AS
+    SELECT "group" FROM rows WHERE reason IS NULL AND "group" IS NOT NULL GROUP BY "group" HAVING count(*) > 1`);
+  const grouped = '"group" IN (SELECT "group" FROM shared_groups)';
+  const groupKey = `md5(${sqlString(`${recipe.seed}:group:`)} || "group")`;
+  for (const [index, source] of recipe.sources.entries()) {
+    const own = rowKey(recipe, source);
+    await connection.run(`UPDATE rows SET split = 'validation'
+      FROM (SELECT id, row_number() OVER (ORDER BY CASE WHEN ${grouped} THEN ${groupKey} ELSE ${own} END, ${own}, id) AS place
+        FROM rows WHERE reason IS NULL AND source = ${index}) AS drawn
+      WHERE drawn.id = rows.id AND drawn.place <= ${held[index]}`);
+  }
+  await reject(
+    connection,
+    'held_out_group',
+    `'its group (rows of one original question) is held out for validation'`,
+    `split IS NULL AND "group" IN (SELECT "group" FROM rows WHERE split = 'validation' AND ${grouped})`,
+  );
+  const left: number[] = [];
+  for (const [index, source] of recipe.sources.entries()) {
+    const [{ n } = { n: 0 }] = await select<{ n: number }>(
+      connection,
+      `SELECT count(*) AS n FROM rows WHERE reason IS NULL AND split IS NULL AND source = ${index}`,
+    );
+    if (n === 0)
+      throw new CaravanError(
+        'no_rows',
+        `source '${source.name}' has no row left to train on: all belong to groups that validation holds out`,
+        { place: { field: 'validation.perSource' }, mend: 'Hold out fewer rows.' },
+      );
+    left.push(n);
+  }
+  return left;
 }
 
 /** Training rows per source: counts as asked; weights scaled to the largest mix that needs no row twice; else all. */

@@ -168,6 +168,49 @@ describe('mix', () => {
     expect(picked.map((row) => row.messages)).toEqual([rows[9]!.messages, rows[2]!.messages]);
   });
 
+  describe('rows of one original question', () => {
+    /** As MetaMathQA has them: `size` rows for each of `seeds`, and spacing that differs. */
+    const augmented = (seeds: number, size: number, type: string) =>
+      Array.from({ length: seeds * size }, (_, i) => ({
+        type,
+        query: `${type} ${i}: how many?`,
+        original_question: `${i % 2 ? 'How' : ' how'} many apples has ${i % seeds}?`,
+        response: `The answer is ${i}.`,
+      }));
+    const originOf = (row: { messages: { content: string }[] }, seeds: number) =>
+      Number(/\d+/.exec(row.messages[0]!.content)![0]) % seeds;
+
+    test.each([
+      ['a count', 30],
+      ['a count that is no multiple of a group', 25],
+      ['a share', 0.2],
+      ['one row', 1],
+    ])('never straddle training and validation: %s', async (_, perSource) => {
+      const seeds = 20;
+      const folder = `straddle-${perSource}`;
+      const gsm = await importRows(`${folder}-gsm`, augmented(seeds, 10, 'GSM_Rephrased'));
+      const sv = await importRows(`${folder}-sv`, augmented(seeds, 5, 'GSM_SV'));
+      const sources = [
+        { name: 'rephrased', source: 'a' },
+        { name: 'sv', source: 'b', weight: 1 },
+      ];
+      const result = await build(folder, { sources, validation: { perSource } }, [gsm, sv]);
+      const read = (split: 'train' | 'validation') =>
+        data.request('readMixRows', { dir: join(dir, folder), split, after: -1, limit: 1000 });
+      const [train, held] = [await read('train'), await read('validation')];
+      const heldOrigins = new Set(held.map((row) => originOf(row, seeds)));
+      expect(held.length).toBe(perSource < 1 ? 40 + 20 : perSource * 2);
+      expect(train.filter((row) => heldOrigins.has(originOf(row, seeds)))).toEqual([]);
+      expect(train.length).toBeGreaterThan(100);
+      for (const source of result.sources)
+        expect(source.rowsIn).toBe(
+          source.rows +
+            source.validationRows +
+            Object.values(source.rejectedByReason).reduce((sum, n) => sum + n, 0),
+        );
+    });
+  });
+
   test('asking for more rows than there are is refused, with the number that can be had', async () => {
     const a = { dir: join(dir, 'a'), contentHash: 'x' };
     await expect(

@@ -2,10 +2,13 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import type { DuckDBConnection } from '@duckdb/node-api';
 import { CaravanError } from '../shared/contract/errors.ts';
 import type { ColumnMapping, Message, RejectReason, SourceFormat } from '../shared/dataset/source.ts';
 import { openDatabase, select, sqlString } from './database.ts';
-import { detectFormat, readRow } from './formats/formats.ts';
+import { readRow, type Problem, type ReadRow } from './formats/formats.ts';
+import { columnsOfInterest, describeGuess, FormatGuess } from './formats/guessFormat.ts';
+import { RowObserver } from './formats/observeRows.ts';
 import { readRawRows } from './formats/rawRows.ts';
 import type { Report } from './protocol.ts';
 
@@ -15,6 +18,7 @@ export interface ImportRequest {
   mapping?: ColumnMapping | undefined;
   /** Receives rows.parquet and rejects.parquet; it must not exist yet. */
   outDir: string;
+  /** Of the table of rows; what came in waits on disk beyond it. */
   memoryLimit: string;
 }
 
@@ -30,8 +34,9 @@ export interface ImportResult {
   contentHash: string;
 }
 
-/** Rows that the format is guessed from. */
+/** Rows that the format is guessed from, and how many are looked at to find so many that parse. */
 const sampleRows = 200;
+const sampleLimit = 5000;
 
 /**
  * Reads instruction files into one Parquet table. Every row is kept, or named in rejects.parquet with file, line, field
@@ -45,97 +50,50 @@ export async function importSource(
 ): Promise<ImportResult> {
   const sizes = await Promise.all(request.files.map(fileSize));
   const bytes = sizes.reduce((sum, size) => sum + size, 0);
+  if (bytes === 0)
+    throw new CaravanError('no_rows', 'the file is empty', { place: { file: request.files[0]! } });
+  const columns = columnsOfInterest(request.mapping);
   const guess =
-    request.format === 'auto' ? await guessFormat(request.files) : { format: request.format, notes: [] };
+    request.format === 'auto'
+      ? await guessFormat(request.files, columns, cancelled)
+      : { format: request.format, notes: [] };
   const scratch = `${request.outDir}.partial`;
   await rm(scratch, { recursive: true, force: true });
   await mkdir(scratch, { recursive: true });
   const database = await openDatabase(join(scratch, 'spill'), request.memoryLimit);
   try {
     const { connection } = database;
-    await connection.run(
-      'CREATE TABLE rows ("row" BIGINT, label VARCHAR, file VARCHAR, line BIGINT, hash VARCHAR, match_hash VARCHAR, messages VARCHAR)',
-    );
-    await connection.run(
-      'CREATE TABLE rejects (file VARCHAR, line BIGINT, field VARCHAR, reason VARCHAR, detail VARCHAR)',
-    );
-    const rows = await connection.createAppender('rows');
-    const rejects = await connection.createAppender('rejects');
-    const labels: Record<string, number> = {};
-    const rejectedByReason: Partial<Record<RejectReason, number>> = {};
-    let kept = 0;
-    let rejected = 0;
+    const tables = await openTables(connection);
+    const observer = new RowObserver();
     let doneBytes = 0;
     for (const [index, file] of request.files.entries()) {
       // Names, not paths: what an import writes does not depend on where its files lie.
       const name = basename(file);
-      for await (const raw of readRawRows(file)) {
+      const size = sizes[index]!;
+      let share = 0;
+      const rows = readRawRows(file, { columns, bytes: size, onRead: (read) => (share = read) });
+      for await (const raw of rows) {
         if (cancelled.aborted) throw new CaravanError('cancelled', 'the import was cancelled');
         const result =
           'problem' in raw.content ? raw.content : readRow(raw.content.value, guess.format, request.mapping);
-        if ('problem' in result) {
-          const { reason, field, detail } = result.problem;
-          rejects.appendVarchar(name);
-          rejects.appendBigInt(BigInt(raw.line));
-          if (field === null) rejects.appendNull();
-          else rejects.appendVarchar(field);
-          rejects.appendVarchar(reason);
-          rejects.appendVarchar(detail);
-          rejects.endRow();
-          rejectedByReason[reason] = (rejectedByReason[reason] ?? 0) + 1;
-          rejected++;
-        } else {
-          const { label, messages } = result.row;
-          const json = JSON.stringify(messages);
-          rows.appendBigInt(BigInt(kept));
-          rows.appendVarchar(label);
-          rows.appendVarchar(name);
-          rows.appendBigInt(BigInt(raw.line));
-          rows.appendVarchar(contentHash(json));
-          rows.appendVarchar(contentHash(normalised(messages)));
-          rows.appendVarchar(json);
-          rows.endRow();
-          labels[label] = (labels[label] ?? 0) + 1;
-          kept++;
+        if ('problem' in result) tables.reject(name, raw.line, result.problem);
+        else {
+          tables.keep(name, raw.line, result.row);
+          observer.see(result.row, 'value' in raw.content ? raw.content.value : null);
         }
-        if ((kept + rejected) % 1000 === 0)
-          report({ done: doneBytes + raw.endByte, total: bytes, unit: 'bytes', stage: 'reading' });
+        const done = Math.min(doneBytes + Math.round(share * size), bytes);
+        if (tables.rowsIn % 1000 === 0) report({ done, total: bytes, unit: 'bytes', stage: 'reading' });
       }
-      doneBytes += sizes[index]!;
+      doneBytes += size;
       report({ done: doneBytes, total: bytes, unit: 'bytes', stage: 'reading' });
     }
-    rows.closeSync();
-    rejects.closeSync();
-    if (kept === 0) {
-      const first = (
-        await select<{ file: string; line: number; field: string | null; reason: string; detail: string }>(
-          connection,
-          'SELECT * FROM rejects LIMIT 1',
-        )
-      )[0];
-      throw new CaravanError(
-        'no_rows',
-        first
-          ? `not one of ${rejected} rows could be read as ${guess.format}; the first: ${first.reason}: ${first.detail}`
-          : 'the file holds no rows',
-        {
-          place: {
-            file: first
-              ? (request.files.find((file) => basename(file) === first.file) ?? first.file)
-              : request.files[0]!,
-            ...(first && { line: first.line }),
-            ...(first?.field && { field: first.field }),
-          },
-          mend: 'Check the file, or say what it is with --format or --map.',
-        },
+    tables.close();
+    if (tables.kept === 0) throw await noRows(connection, request.files, guess.format, tables.rowsIn);
+    report({ done: 0, total: null, unit: 'rows', stage: 'writing' });
+    for (const table of ['rows', 'rejects'])
+      await connection.run(
+        `COPY ${table} TO ${sqlString(join(scratch, `${table}.parquet`))} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480)`,
       );
-    }
-    await connection.run(
-      `COPY (SELECT * FROM rows ORDER BY "row") TO ${sqlString(join(scratch, 'rows.parquet'))} (FORMAT parquet, COMPRESSION zstd)`,
-    );
-    await connection.run(
-      `COPY rejects TO ${sqlString(join(scratch, 'rejects.parquet'))} (FORMAT parquet, COMPRESSION zstd)`,
-    );
     const hash = createHash('sha256');
     for (const file of request.files) hash.update(await fileHash(file));
     database.close();
@@ -143,12 +101,12 @@ export async function importSource(
     await rename(scratch, request.outDir);
     return {
       format: guess.format,
-      notes: guess.notes,
-      rowsIn: kept + rejected,
-      rows: kept,
-      rejected,
-      rejectedByReason: rejectedByReason as Record<string, number>,
-      labels,
+      notes: [...guess.notes, ...observer.notes()],
+      rowsIn: tables.rowsIn,
+      rows: tables.kept,
+      rejected: tables.rowsIn - tables.kept,
+      rejectedByReason: tables.rejectedByReason as Record<string, number>,
+      labels: observer.labels(),
       bytes,
       contentHash: hash.digest('hex'),
     };
@@ -158,11 +116,113 @@ export async function importSource(
   }
 }
 
+interface Tables {
+  readonly kept: number;
+  readonly rowsIn: number;
+  readonly rejectedByReason: Partial<Record<RejectReason, number>>;
+  keep(file: string, line: number, row: ReadRow): void;
+  reject(file: string, line: number, problem: Problem): void;
+  close(): void;
+}
+
+/** Tables `rows` and `rejects`, in the order in which rows come. */
+async function openTables(connection: DuckDBConnection): Promise<Tables> {
+  await connection.run(
+    'CREATE TABLE rows ("row" BIGINT, label VARCHAR, file VARCHAR, line BIGINT, hash VARCHAR, match_hash VARCHAR, "group" VARCHAR, messages VARCHAR)',
+  );
+  await connection.run(
+    'CREATE TABLE rejects (file VARCHAR, line BIGINT, field VARCHAR, reason VARCHAR, detail VARCHAR)',
+  );
+  const rows = await connection.createAppender('rows');
+  const rejects = await connection.createAppender('rejects');
+  const rejectedByReason: Partial<Record<RejectReason, number>> = {};
+  let kept = 0;
+  let rejected = 0;
+  let waiting = 0;
+  return {
+    get kept() {
+      return kept;
+    },
+    get rowsIn() {
+      return kept + rejected;
+    },
+    rejectedByReason,
+    keep(file, line, { label, messages, group }) {
+      const json = JSON.stringify(messages);
+      rows.appendBigInt(BigInt(kept));
+      rows.appendVarchar(label);
+      rows.appendVarchar(file);
+      rows.appendBigInt(BigInt(line));
+      rows.appendVarchar(contentHash(json));
+      rows.appendVarchar(contentHash(normalised(messages)));
+      if (group === undefined) rows.appendNull();
+      else rows.appendVarchar(contentHash(sameWords(group)));
+      rows.appendVarchar(json);
+      rows.endRow();
+      kept++;
+      // The appender holds 200,000 rows before it hands them to the table, whatever their size.
+      waiting += json.length;
+      if (waiting < flushChars) return;
+      rows.flushSync();
+      waiting = 0;
+    },
+    reject(file, line, { reason, field, detail }) {
+      rejects.appendVarchar(file);
+      rejects.appendBigInt(BigInt(line));
+      if (field === null) rejects.appendNull();
+      else rejects.appendVarchar(field);
+      rejects.appendVarchar(reason);
+      rejects.appendVarchar(printable(detail));
+      rejects.endRow();
+      rejectedByReason[reason] = (rejectedByReason[reason] ?? 0) + 1;
+      rejected++;
+    },
+    close() {
+      rows.closeSync();
+      rejects.closeSync();
+    },
+  };
+}
+const flushChars = 16 << 20;
+
+/** Parsers quote what they met, which may be anything. */
+function printable(detail: string): string {
+  return detail
+    .slice(0, 300)
+    .toWellFormed()
+    .replace(/\p{Cc}/gu, '\uFFFD');
+}
+
+async function noRows(
+  connection: DuckDBConnection,
+  files: readonly string[],
+  format: SourceFormat,
+  rejected: number,
+): Promise<CaravanError> {
+  const [first] = await select<{
+    file: string;
+    line: number;
+    field: string | null;
+    reason: string;
+    detail: string;
+  }>(connection, 'SELECT * FROM rejects LIMIT 1');
+  const file = (first && files.find((path) => basename(path) === first.file)) ?? files[0]!;
+  return new CaravanError(
+    'no_rows',
+    first
+      ? `not one of ${rejected} rows could be read as ${format}; the first: ${first.reason}: ${first.detail}`
+      : 'the file holds no rows',
+    {
+      place: { file, ...(first && { line: first.line }), ...(first?.field && { field: first.field }) },
+      mend: 'Check the file, or say what it is with --format or --map.',
+    },
+  );
+}
+
 async function fileSize(file: string): Promise<number> {
   try {
     const info = await stat(file);
     if (!info.isFile()) throw new CaravanError('bad_file', 'this is not a file', { place: { file } });
-    if (info.size === 0) throw new CaravanError('no_rows', 'the file is empty', { place: { file } });
     return info.size;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT')
@@ -173,30 +233,34 @@ async function fileSize(file: string): Promise<number> {
 
 async function guessFormat(
   files: string[],
+  columns: ReadonlySet<string>,
+  cancelled: AbortSignal,
 ): Promise<{ format: Exclude<SourceFormat, 'auto'>; notes: string[] }> {
-  const samples: unknown[] = [];
+  const collected = new FormatGuess();
+  let looked = 0;
   for (const file of files) {
-    for await (const raw of readRawRows(file)) {
-      if ('value' in raw.content) samples.push(raw.content.value);
-      if (samples.length >= sampleRows) break;
+    if (collected.sampled >= sampleRows || looked >= sampleLimit) break;
+    for await (const raw of readRawRows(file, { columns })) {
+      if (cancelled.aborted) throw new CaravanError('cancelled', 'the import was cancelled');
+      if ('value' in raw.content) collected.add(raw.content.value);
+      if (collected.sampled >= sampleRows || ++looked >= sampleLimit) break;
     }
-    if (samples.length >= sampleRows) break;
   }
-  const { format, columns, share } = detectFormat(samples);
-  if (samples.length === 0) {
-    // Nothing parses: let the reader name the first bad row.
-    return { format: 'messages', notes: [] };
-  }
-  if (format === null)
-    throw new CaravanError('bad_file', `no known format has the columns ${columns.join(', ') || '(none)'}`, {
-      place: { file: files[0]! },
-      mend: 'Map them: --map prompt=COLUMN --map answer=COLUMN.',
-    });
-  const notes =
-    share < 1
-      ? [`format ${format} fits ${(share * 100).toFixed(0)} % of the first ${samples.length} rows`]
-      : [];
-  return { format, notes };
+  const guess = collected.result();
+  // Nothing parses: let the reader name the first bad row.
+  if (guess.sampled === 0) return { format: 'messages', notes: [] };
+  if (guess.format === null)
+    throw new CaravanError(
+      'bad_file',
+      `no known format has the columns ${guess.columns.map((name) => name.slice(0, 60)).join(', ') || '(none)'}`,
+      { place: { file: files[0]! }, mend: 'Map them: --map prompt=COLUMN --map answer=COLUMN.' },
+    );
+  const notes = [describeGuess(guess)];
+  if (guess.share < 1)
+    notes.push(
+      `format ${guess.format} fits ${(guess.share * 100).toFixed(0)} % of the first ${guess.sampled} rows`,
+    );
+  return { format: guess.format, notes };
 }
 
 function contentHash(text: string): string {
@@ -205,9 +269,11 @@ function contentHash(text: string): string {
 
 /** What two rows must share to count as duplicates: words and roles, not case or spacing. */
 function normalised(messages: readonly Message[]): string {
-  return messages
-    .map((m) => `${m.role}\n${m.content.normalize('NFC').toLowerCase().replace(/\s+/g, ' ').trim()}`)
-    .join('\n');
+  return messages.map((m) => `${m.role}\n${sameWords(m.content)}`).join('\n');
+}
+
+function sameWords(text: string): string {
+  return text.normalize('NFC').toLowerCase().replace(/\s+/g, ' ').trim();
 }
 
 export async function fileHash(file: string): Promise<Buffer> {

@@ -13,9 +13,12 @@ export const verb: Verb = {
   help: `--name NAME     what the source is called; by default the file's name
 --format FORMAT ${sourceFormats.slice(0, 6).join(', ')},
                 ${sourceFormats.slice(6).join(', ')} (default: auto)
---map TO=COLUMN own columns: TO is prompt, answer or system (implies --format mapping)
+--map TO=COLUMN own columns: TO is prompt, answer, system, label (what rows are counted under) or group (rows of one
+                value are never parted between training and validation); implies --format mapping
 --allow-rejects exit 0 even where rows were set aside
 
+Files are JSONL, JSON arrays, CSV, TSV or Parquet, text ones also as .gz or .zst, told apart by their content; several
+files make one source. auto guesses the format from columns and sample rows, and notes how sure it is.
 Every row is kept, or named with file, line, field and reason. Rows that cannot be used are set aside and the others kept;
 the exit code is then 2.`,
   options: {
@@ -60,20 +63,23 @@ the exit code is then 2.`,
   },
 };
 
+const targets = ['prompt', 'answer', 'system', 'label', 'group'] as const;
+
 function parseMapping(pairs: string[]): ColumnMapping | undefined {
   if (pairs.length === 0) return undefined;
-  const mapping: Partial<Record<keyof ColumnMapping, string>> = {};
+  const mapping: Partial<ColumnMapping> = {};
   for (const pair of pairs) {
     const [to, column] = [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)];
-    if (!pair.includes('=') || (to !== 'prompt' && to !== 'answer' && to !== 'system') || column === '')
+    const target = targets.find((name) => name === to);
+    if (!pair.includes('=') || target === undefined || column === '')
       throw new CaravanError(
         'bad_option',
-        `--map ${pair} is not of the form prompt=COLUMN, answer=COLUMN or system=COLUMN`,
+        `--map ${pair} is not of the form TO=COLUMN, where TO is ${targets.join(', ')}`,
       );
-    mapping[to] = column;
+    mapping[target] = column;
   }
-  const { prompt, answer, system } = mapping;
+  const { prompt, answer } = mapping;
   if (prompt === undefined || answer === undefined)
     throw new CaravanError('bad_option', 'a mapping needs both --map prompt=COLUMN and --map answer=COLUMN');
-  return { prompt, answer, ...(system !== undefined && { system }) };
+  return { ...mapping, prompt, answer };
 }

@@ -1,6 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import { sourceFormats, type ColumnMapping, type SourceFormat } from '../../shared/dataset/source.ts';
-import { detectFormat, readRow } from './formats.ts';
+import { readRow } from './formats.ts';
+import { describeGuess, FormatGuess, type Guess } from './guessFormat.ts';
+
+function guessOf(rows: readonly unknown[]): Guess {
+  const guess = new FormatGuess();
+  for (const row of rows) guess.add(row);
+  return guess.result();
+}
 
 const user = (content: string) => ({ role: 'user', content });
 const assistant = (content: string) => ({ role: 'assistant', content });
@@ -12,6 +19,7 @@ const cases: {
   mapping?: ColumnMapping;
   label: string;
   messages: object[];
+  group?: string;
 }[] = [
   {
     format: 'reference',
@@ -81,6 +89,7 @@ const cases: {
     format: 'query-response',
     row: { type: 'GSM_SV', query: 'q', original_question: 'o', response: 'a' },
     label: 'GSM_SV',
+    group: 'o',
     messages: [user('q'), assistant('a')],
   },
   { format: 'text', row: { text: 'Once.' }, label: '', messages: [assistant('Once.')] },
@@ -97,12 +106,12 @@ test('every format has a case', () => {
   expect(new Set(cases.map((c) => c.format))).toEqual(new Set(sourceFormats.filter((f) => f !== 'auto')));
 });
 
-describe.each(cases)('$format', ({ format, row, mapping, label, messages }) => {
+describe.each(cases)('$format', ({ format, row, mapping, label, messages, group }) => {
   test('reads its row', () => {
-    expect(readRow(row, format, mapping)).toEqual({ row: { label, messages } });
+    expect(readRow(row, format, mapping)).toEqual({ row: { label, messages, ...(group && { group }) } });
   });
   test(format === 'mapping' ? 'is never guessed' : 'is recognised', () => {
-    expect(detectFormat([row, row]).format).toBe(format === 'mapping' ? null : format);
+    expect(guessOf([row, row]).format).toBe(format === 'mapping' ? null : format);
   });
 });
 
@@ -166,5 +175,82 @@ describe('bad rows are named', () => {
 });
 
 test('an unknown shape lists the columns seen', () => {
-  expect(detectFormat([{ foo: 1 }, { bar: 2 }])).toMatchObject({ format: null, columns: ['foo', 'bar'] });
+  expect(guessOf([{ foo: 1 }, { bar: 2 }])).toMatchObject({ format: null, columns: ['foo', 'bar'] });
+});
+
+test('a guess says how sure it is', () => {
+  const row = { instruction: 'q', output: 'a' };
+  expect(describeGuess(guessOf([row, row]))).toBe(
+    'guessed the format alpaca (sure): all of the first 2 rows read as it',
+  );
+  const empty = { instruction: 'q', output: '' };
+  expect(describeGuess(guessOf([row, empty, empty]))).toBe(
+    'guessed the format alpaca (unsure): 1 of the first 3 rows read as it',
+  );
+  expect(describeGuess(guessOf([{ ...row, response: 'a' }]))).toContain('would also fit alpaca');
+});
+
+test('the format in which rows can be read wins over one whose columns come first', () => {
+  const row = {
+    messages: null,
+    conversations: [
+      { from: 'human', value: 'q' },
+      { from: 'gpt', value: 'a' },
+    ],
+  };
+  expect(guessOf([row, row])).toMatchObject({ format: 'sharegpt', readable: 2, others: ['messages'] });
+});
+
+describe('further shapes', () => {
+  const shapes: [string, object, Exclude<SourceFormat, 'auto'>, object[]][] = [
+    [
+      'Alpaca with a system prompt and history',
+      { system: 's', history: [['q0', 'a0']], instruction: 'q', input: '', output: 'a' },
+      'alpaca',
+      [system('s'), user('q0'), assistant('a0'), user('q'), assistant('a')],
+    ],
+    [
+      'ShareGPT under the names of messages',
+      { conversations: [user('q'), assistant('a')] },
+      'sharegpt',
+      [user('q'), assistant('a')],
+    ],
+    [
+      'messages with weights and parts of text',
+      {
+        messages: [
+          { role: 'user', content: [{ type: 'text', text: 'q' }] },
+          { ...assistant('a'), weight: 0 },
+          user('q2'),
+          { ...assistant('a2'), weight: 1 },
+        ],
+      },
+      'messages',
+      [user('q'), { ...assistant('a'), train: false }, user('q2'), assistant('a2')],
+    ],
+    [
+      'prompt and completion as messages',
+      { prompt: [system('s'), user('q')], completion: [assistant('a')] },
+      'prompt-completion',
+      [system('s'), user('q'), assistant('a')],
+    ],
+    [
+      'a table of text that holds JSON',
+      { messages: JSON.stringify([user('q'), assistant('a')]) },
+      'messages',
+      [user('q'), assistant('a')],
+    ],
+  ];
+  test.each(shapes)('%s', (_, row, format, messages) => {
+    expect(readRow(row, format)).toEqual({ row: { label: '', messages } });
+    expect(guessOf([row]).format).toBe(format);
+  });
+});
+
+test('own columns give label and group', () => {
+  const mapping = { prompt: 'p', answer: 'a', label: 'constructor', group: 'seed' };
+  expect(readRow({ p: 'q', a: 'x', constructor: 'L', seed: 'S' }, 'mapping', mapping)).toMatchObject({
+    row: { label: 'L', group: 'S' },
+  });
+  expect(readRow({ p: 'q', a: 'x' }, 'mapping', mapping)).toMatchObject({ row: { label: '' } });
 });

@@ -14,6 +14,8 @@ export interface ReadRow {
   /** The row's own source label, or '' where the format has none. */
   label: string;
   messages: Message[];
+  /** What rows of one origin share and no other has: they are never parted between training and validation. */
+  group?: string;
 }
 
 export type ReadResult = { row: ReadRow } | { problem: Problem };
@@ -53,8 +55,9 @@ function optionalString(fields: Fields, field: string): string {
   return value === undefined || value === null ? '' : string(fields, field);
 }
 
+/** A required array of objects; tables of text (CSV) hold it as JSON. */
 function list(fields: Fields, field: string): Fields[] {
-  const value = fields[field];
+  const value = arrayIn(fields[field]);
   if (value === undefined) throw new FieldProblem('missing_field', field, `there is no field '${field}'`);
   if (!Array.isArray(value))
     throw new FieldProblem('wrong_type', field, `'${field}' is ${kind(value)}, expected an array`);
@@ -67,6 +70,15 @@ function list(fields: Fields, field: string): Fields[] {
       );
     return entry as Fields;
   });
+}
+
+function arrayIn(value: unknown): unknown {
+  if (typeof value !== 'string' || !/^\s*\[/.test(value)) return value;
+  try {
+    return JSON.parse(value) as unknown;
+  } catch {
+    return value;
+  }
 }
 
 function inField<T>(field: string, read: () => T): T {
@@ -89,22 +101,87 @@ function pair(
     answer,
   }: { label?: string; system?: string; prompt: string; answer: string },
   promptText = string(fields, prompt),
-): ReadResult {
+  before: Message[] = [],
+): { row: ReadRow } {
   const answerText = string(fields, answer);
   if (promptText.trim() === '') throw new FieldProblem('empty_prompt', prompt, 'the prompt is empty');
   if (answerText.trim() === '') throw new FieldProblem('empty_answer', answer, 'the answer is empty');
   const messages: Message[] = system === '' ? [] : [{ role: 'system', content: system }];
-  messages.push({ role: 'user', content: promptText }, { role: 'assistant', content: answerText });
+  messages.push(...before, { role: 'user', content: promptText }, { role: 'assistant', content: answerText });
   return { row: { label, messages } };
 }
 
-const shareGptRoles: Record<string, Message['role']> = {
-  system: 'system',
-  human: 'user',
-  user: 'user',
-  gpt: 'assistant',
-  assistant: 'assistant',
-};
+const roles = new Map<string, Message['role']>([
+  ['system', 'system'],
+  ['human', 'user'],
+  ['user', 'user'],
+  ['gpt', 'assistant'],
+  ['chatgpt', 'assistant'],
+  ['assistant', 'assistant'],
+  ['model', 'assistant'],
+]);
+
+/** One turn, under the names of ShareGPT or of chat messages. */
+function turn(entry: Fields): Message {
+  const roleField = 'from' in entry ? 'from' : 'role';
+  const given = string(entry, roleField);
+  const role = roles.get(given);
+  if (role === undefined)
+    throw new FieldProblem(
+      'bad_role_order',
+      roleField,
+      `'${roleField}' is '${given.slice(0, 40)}', expected system, user (human) or assistant (gpt)`,
+    );
+  const content = 'value' in entry ? string(entry, 'value') : contentOf(entry);
+  const weight = entry['weight'];
+  if (weight !== undefined && weight !== null && weight !== 0 && weight !== 1)
+    throw new FieldProblem(
+      'wrong_type',
+      'weight',
+      `'weight' is ${typeof weight === 'number' ? weight : kind(weight)}, expected 0 or 1`,
+    );
+  // SlimOrca gives prompts weight 0 and answers 1; only an answer's 0 means "not a target".
+  return { role, content, ...(role === 'assistant' && weight === 0 && { train: false }) };
+}
+
+/** A string, or parts of which each holds text. */
+function contentOf(entry: Fields): string {
+  if (!Array.isArray(entry['content'])) return string(entry, 'content');
+  return list(entry, 'content')
+    .map((part, index) =>
+      inField(`content[${index}]`, () => {
+        if (part['type'] !== undefined && part['type'] !== 'text')
+          throw new FieldProblem('wrong_type', 'type', 'only parts of text can be read');
+        return string(part, 'text');
+      }),
+    )
+    .join('');
+}
+
+function turns(fields: Fields, field: string): Message[] {
+  return list(fields, field).map((entry, index) => inField(`${field}[${index}]`, () => turn(entry)));
+}
+
+/** Alpaca's earlier turns: [[prompt, answer], …]. */
+function history(fields: Fields): Message[] {
+  const value = arrayIn(fields['history']);
+  if (value === undefined || value === null || value === '') return [];
+  if (!Array.isArray(value))
+    throw new FieldProblem('wrong_type', 'history', `'history' is ${kind(value)}, expected an array`);
+  return value.flatMap((pair: unknown, index): Message[] => {
+    const [prompt, answer] = Array.isArray(pair) && pair.length === 2 ? (pair as unknown[]) : [];
+    if (typeof prompt !== 'string' || typeof answer !== 'string')
+      throw new FieldProblem(
+        'wrong_type',
+        `history[${index}]`,
+        `'history[${index}]' is not a pair of prompt and answer`,
+      );
+    return [
+      { role: 'user', content: prompt },
+      { role: 'assistant', content: answer },
+    ];
+  });
+}
 
 const readers: Record<Exclude<SourceFormat, 'auto'>, Reader> = {
   reference(fields) {
@@ -124,35 +201,15 @@ const readers: Record<Exclude<SourceFormat, 'auto'>, Reader> = {
     );
     return { row: { label, messages } };
   },
-  messages(fields) {
-    const messages = list(fields, 'messages').map((entry, index) =>
-      inField(`messages[${index}]`, (): Message => {
-        const role = string(entry, 'role');
-        if (role !== 'system' && role !== 'user' && role !== 'assistant')
-          throw new FieldProblem('bad_role_order', 'role', `role '${role}' is not system, user or assistant`);
-        return { role, content: string(entry, 'content') };
-      }),
-    );
-    return { row: { label: optionalString(fields, 'source'), messages } };
-  },
-  sharegpt(fields) {
-    const messages = list(fields, 'conversations').map((entry, index) =>
-      inField(`conversations[${index}]`, (): Message => {
-        const from = string(entry, 'from');
-        const role = shareGptRoles[from];
-        if (role === undefined)
-          throw new FieldProblem(
-            'bad_role_order',
-            'from',
-            `'from' is '${from}', expected system, human or gpt`,
-          );
-        // SlimOrca gives prompts weight 0 and answers 1; only an answer's 0 means "not a target".
-        const muted = role === 'assistant' && entry['weight'] === 0;
-        return { role, content: string(entry, 'value'), ...(muted && { train: false }) };
-      }),
-    );
-    return { row: { label: '', messages } };
-  },
+  messages: (fields) => ({
+    row: { label: optionalString(fields, 'source'), messages: turns(fields, 'messages') },
+  }),
+  sharegpt: (fields) => ({
+    row: {
+      label: optionalString(fields, 'source'),
+      messages: turns(fields, 'conversations' in fields ? 'conversations' : 'conversation'),
+    },
+  }),
   alpaca(fields) {
     const instruction = string(fields, 'instruction');
     const input = optionalString(fields, 'input');
@@ -160,27 +217,43 @@ const readers: Record<Exclude<SourceFormat, 'auto'>, Reader> = {
       fields,
       { system: optionalString(fields, 'system'), prompt: 'instruction', answer: 'output' },
       input === '' ? instruction : `${instruction}\n\n${input}`,
+      history(fields),
     );
   },
   'question-answer': (fields) => pair(fields, { prompt: 'question', answer: 'answer' }),
-  'prompt-completion': (fields) => pair(fields, { prompt: 'prompt', answer: 'completion' }),
+  'prompt-completion'(fields) {
+    if (typeof fields['prompt'] === 'string' || typeof fields['completion'] === 'string')
+      return pair(fields, { prompt: 'prompt', answer: 'completion' });
+    return { row: { label: '', messages: [...turns(fields, 'prompt'), ...turns(fields, 'completion')] } };
+  },
   'instruction-response': (fields) => pair(fields, { prompt: 'instruction', answer: 'response' }),
   'problem-solution': (fields) =>
     pair(fields, { label: optionalString(fields, 'lang'), prompt: 'problem', answer: 'solution' }),
   'query-response': (fields) =>
-    pair(fields, { label: optionalString(fields, 'type'), prompt: 'query', answer: 'response' }),
+    grouped(
+      pair(fields, { label: optionalString(fields, 'type'), prompt: 'query', answer: 'response' }),
+      optionalString(fields, 'original_question'),
+    ),
   text: (fields) => ({
     row: { label: '', messages: [{ role: 'assistant', content: string(fields, 'text') }] },
   }),
   mapping(fields, mapping) {
     if (!mapping) throw new FieldProblem('missing_field', null, 'format `mapping` without a mapping');
-    return pair(fields, {
-      system: mapping.system === undefined ? '' : optionalString(fields, mapping.system),
-      prompt: mapping.prompt,
-      answer: mapping.answer,
-    });
+    // A column may be called like something that every object has.
+    const own: Fields = Object.assign(Object.create(null) as Fields, fields);
+    const optional = (field: string | undefined) => (field === undefined ? '' : optionalString(own, field));
+    const { prompt, answer } = mapping;
+    return grouped(
+      pair(own, { label: optional(mapping.label), system: optional(mapping.system), prompt, answer }),
+      optional(mapping.group),
+    );
   },
 };
+
+function grouped(read: { row: ReadRow }, group: string): ReadResult {
+  if (group !== '') read.row.group = group;
+  return read;
+}
 
 /** Reads one row's value. Checks the shape, then what any conversation must be: see {@link checkMessages}. */
 export function readRow(
@@ -195,7 +268,7 @@ export function readRow(
   try {
     const result = readers[format](value as Fields, mapping);
     if ('problem' in result) return result;
-    const problem = checkMessages(result.row.messages);
+    const problem = checkMessages(result.row.messages) ?? checkText(result.row);
     return problem ? { problem } : result;
   } catch (error) {
     if (error instanceof FieldProblem) return { problem: error.problem };
@@ -231,41 +304,22 @@ export function checkMessages(messages: readonly Message[]): Problem | null {
       ? { reason: 'empty_answer', field, detail: 'the answer is empty' }
       : { reason: 'empty_prompt', field, detail: 'the prompt is empty' };
   }
+  if (turns.every((message) => message.role !== 'assistant' || message.train === false))
+    return {
+      reason: 'no_assistant_turn',
+      field: null,
+      detail: 'every answer has weight 0: none is a target',
+    };
   return null;
 }
 
-/** Columns by which a format is known, most telling first. */
-const signatures: [Exclude<SourceFormat, 'auto' | 'mapping'>, string[]][] = [
-  ['reference', ['conversation', 'instruction', 'dataset']],
-  ['reference', ['conversation', 'corpus']],
-  ['messages', ['messages']],
-  ['sharegpt', ['conversations']],
-  ['query-response', ['query', 'response']],
-  ['problem-solution', ['problem', 'solution']],
-  ['instruction-response', ['instruction', 'response']],
-  ['alpaca', ['instruction', 'output']],
-  ['question-answer', ['question', 'answer']],
-  ['prompt-completion', ['prompt', 'completion']],
-  ['text', ['text']],
-];
-
-/**
- * Guesses the format from sample rows: the first whose columns most rows have.
- * @returns null, with the columns seen, where none fits.
- */
-export function detectFormat(samples: readonly unknown[]): {
-  format: Exclude<SourceFormat, 'auto'> | null;
-  columns: string[];
-  share: number;
-} {
-  const objects = samples.filter(
-    (value): value is Fields => typeof value === 'object' && value !== null && !Array.isArray(value),
-  );
-  const columns = [...new Set(objects.flatMap((fields) => Object.keys(fields)))];
-  for (const [format, needed] of signatures) {
-    const matching = objects.filter((fields) => needed.every((column) => column in fields)).length;
-    if (matching > 0 && matching * 2 >= objects.length)
-      return { format, columns, share: matching / Math.max(1, samples.length) };
+/** What UTF-8 cannot hold would be replaced in silence on the way; what ends strings elsewhere would cut them. */
+function checkText({ label, messages }: ReadRow): Problem | null {
+  for (const [index, text] of [label, ...messages.map(({ content }) => content)].entries()) {
+    const field = index === 0 ? 'label' : `message ${index}`;
+    if (text.includes('\0')) return { reason: 'bad_text', field, detail: 'the text holds a NUL character' };
+    if (!text.isWellFormed())
+      return { reason: 'bad_text', field, detail: 'the text holds half of a surrogate pair' };
   }
-  return { format: null, columns, share: 0 };
+  return null;
 }

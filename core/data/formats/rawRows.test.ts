@@ -2,7 +2,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { readRawRows, type RawRow } from './rawRows.ts';
+import type { RawRow } from './rawRow.ts';
+import { readRawRows } from './rawRows.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'caravan-raw-'));
 afterAll(() => rmSync(dir, { recursive: true }));

@@ -20,9 +20,14 @@ export interface ImportRequest {
 /** Enough for DuckDB's sort of a million rows; more spills to disk. */
 export const dataMemoryLimit = '1GB';
 
+/** Rows pass through an import one after the other: more memory would not make it faster. */
+const importMemoryLimit = '192MB';
+
 export function nameOfFiles(files: readonly string[]): string {
-  const first = files[0]!;
-  return basename(first, extname(first)) || basename(first);
+  const name = basename(files[0]!).replace(/\.(gz|zst|zstd)$/i, '');
+  const stem = basename(name, extname(name)) || name;
+  // Files of one table: train-00000-of-00003.
+  return files.length > 1 ? stem.replace(/[-_.]?\d+-of-\d+$/, '') || stem : stem;
 }
 
 /** Imports files as one source of the library. */
@@ -47,7 +52,7 @@ export async function importFiles(
       format,
       ...(mapping && { mapping }),
       outDir: join(sourcesDir, id),
-      memoryLimit: dataMemoryLimit,
+      memoryLimit: importMemoryLimit,
     },
     { signal, onProgress: progress },
   );

@@ -5,8 +5,8 @@ export const sourceFormats = [
   'auto',
   'reference', // JSON array of {corpus, dataset, instruction, conversation: [{input, output}]}
   'messages', // {messages: [{role, content}]}
-  'sharegpt', // {conversations: [{from, value}]} (SlimOrca)
-  'alpaca', // {instruction, input?, output, system?}
+  'sharegpt', // {conversations: [{from, value, weight?}]} (SlimOrca)
+  'alpaca', // {instruction, input?, output, system?, history?}
   'question-answer', // {question, answer} (GSM8K)
   'prompt-completion', // {prompt, completion}
   'instruction-response', // {instruction, response} (Magicoder Evol-Instruct)
@@ -19,7 +19,15 @@ export type SourceFormat = (typeof sourceFormats)[number];
 
 /** Names of the user's columns, for format `mapping`. */
 export const columnMappingSchema = z
-  .object({ prompt: z.string(), answer: z.string(), system: z.string().optional() })
+  .object({
+    prompt: z.string(),
+    answer: z.string(),
+    system: z.string().optional(),
+    /** What the row is counted under. */
+    label: z.string().optional(),
+    /** Rows of one value are never parted between training and validation. */
+    group: z.string().optional(),
+  })
   .strict();
 export type ColumnMapping = z.infer<typeof columnMappingSchema>;
 
@@ -34,7 +42,12 @@ export type Message = z.infer<typeof messageSchema>;
 /** Why a row was set aside. Every input row is kept or named with one of these. */
 export const rejectReasons = [
   'malformed_json',
+  'malformed_csv',
   'invalid_utf8',
+  'row_too_long',
+  'too_complex', // nested or counting more values than any conversation
+  'damaged_file', // the file cannot be read on from here
+  'bad_text', // characters that no text has: NUL, half of a surrogate pair
   'wrong_type',
   'missing_field',
   'empty_prompt',
@@ -44,6 +57,7 @@ export const rejectReasons = [
   'duplicate',
   'filtered',
   'not_sampled',
+  'held_out_group', // asks the same as a row held out for validation
   'prompt_too_long',
   'answer_cut',
 ] as const;
@@ -51,7 +65,7 @@ export type RejectReason = (typeof rejectReasons)[number];
 
 export const rejectedRowSchema = z.object({
   file: z.string(),
-  /** Line in the file (JSONL) or number of the element (JSON array), from 1. */
+  /** Line in the file (JSONL, CSV) or number of the row (JSON array, Parquet), from 1. */
   line: z.number().int(),
   field: z.string().nullable(),
   reason: z.enum(rejectReasons),
