@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -15,37 +14,15 @@
 #include "doctest/doctest.h"
 #include "engine/infer/inference_model.h"
 #include "kernels/exec.h"
+#include "test_data.h"
 
 using namespace caravan;
-namespace fs = std::filesystem;
 
 namespace {
 
+const char* const recorded_values = "SmolLM2's scores and answers";
+
 bool is_long() { return std::getenv("CARAVAN_TEST_LONG") != nullptr; }
-
-/// The folder of the recorded values; empty, and said so, where there is none.
-std::string recorded_folder() {
-  const char* folder = std::getenv("CARAVAN_TEST_DATA");
-  if (folder != nullptr && *folder != '\0') return std::string(folder) + "/models";
-  std::puts("SKIPPED SmolLM2's scores and answers: set CARAVAN_TEST_DATA to the folder that holds data/ and models/");
-  return {};
-}
-
-/// The model as a Hugging Face folder, written once by Python; empty, and said so, where there is none.
-std::string model_folder(const std::string& recorded) {
-  const fs::path folder = fs::path(CARAVAN_TEST_OUT) / "test-data" / "smollm2-f32";
-  if (fs::exists(folder / "tokenizer.json")) return folder.string();
-  const fs::path partial = folder.string() + ".partial";
-  fs::remove_all(partial);
-  fs::create_directories(folder.parent_path());
-  const std::string command = "python3 \"" + recorded + "/to_huggingface.py\" \"" + partial.string() + "\" --dtype f32";
-  if (std::system(command.c_str()) != 0) {
-    std::puts("SKIPPED SmolLM2's scores and answers: python3 with numpy and gguf is needed (pip install numpy gguf)");
-    return {};
-  }
-  fs::rename(partial, folder);
-  return folder.string();
-}
 
 std::vector<nlohmann::json> lines_of(const std::string& path) {
   std::ifstream file(path);
@@ -72,10 +49,9 @@ InferenceModel* smollm2(const std::string& folder, BaseDType base) {
 }  // namespace
 
 TEST_CASE("log-probabilities agree with transformers to 1e-4 per token") {
-  const std::string recorded = recorded_folder();
-  const std::string folder = recorded.empty() ? "" : model_folder(recorded);
-  if (folder.empty()) return;
-  const std::vector<nlohmann::json> lines = lines_of(recorded + "/smollm2-scores.jsonl");
+  const auto folder = test::smollm2_folder(recorded_values);
+  if (!folder) return;
+  const std::vector<nlohmann::json> lines = lines_of(*test::test_data("models/smollm2-scores.jsonl", recorded_values));
   REQUIRE(lines.size() == 80);
   std::vector<nlohmann::json> chosen;
   for (size_t i = 0; i < lines.size(); i += is_long() ? 1 : 5) chosen.push_back(lines[i]);
@@ -88,7 +64,7 @@ TEST_CASE("log-probabilities agree with transformers to 1e-4 per token") {
     row.insert(row.end(), continuation.begin(), continuation.end());
     rows.push_back(std::move(row));
   }
-  const std::vector<ScoreResult> results = smollm2(folder, BaseDType::f32)->score(rows, first);
+  const std::vector<ScoreResult> results = smollm2(*folder, BaseDType::f32)->score(rows, first);
   double worst = 0.0;
   size_t tokens = 0;
   for (size_t i = 0; i < chosen.size(); ++i) {
@@ -108,11 +84,10 @@ TEST_CASE("log-probabilities agree with transformers to 1e-4 per token") {
 }
 
 TEST_CASE("greedy answers agree with transformers' to the token") {
-  const std::string recorded = recorded_folder();
-  const std::string folder = recorded.empty() ? "" : model_folder(recorded);
-  if (folder.empty()) return;
-  const auto tokenizer = Tokenizer::from_file(folder + "/tokenizer.json");
-  for (const nlohmann::json& line : lines_of(recorded + "/smollm2-greedy.jsonl")) {
+  const auto folder = test::smollm2_folder(recorded_values);
+  if (!folder) return;
+  const auto tokenizer = Tokenizer::from_file(*folder + "/tokenizer.json");
+  for (const nlohmann::json& line : lines_of(*test::test_data("models/smollm2-greedy.jsonl", recorded_values))) {
     std::vector<int32_t> expected = line.at("ids");
     GenerateOptions options;
     options.prompt_ids = line.at("prompt_ids").get<std::vector<int32_t>>();
@@ -120,7 +95,7 @@ TEST_CASE("greedy answers agree with transformers' to the token") {
     options.stop_ids = {*tokenizer->token_to_id("<|im_end|>")};
     options.tokenizer = tokenizer;
     std::string streamed;
-    const GenerateResult result = smollm2(folder, BaseDType::f32)->generate(options, [&](const GeneratedToken& token) {
+    const GenerateResult result = smollm2(*folder, BaseDType::f32)->generate(options, [&](const GeneratedToken& token) {
       streamed += token.text;
     });
     const bool whole = static_cast<int64_t>(expected.size()) <= options.max_tokens;
@@ -139,18 +114,17 @@ TEST_CASE("greedy answers agree with transformers' to the token") {
 }
 
 TEST_CASE("a base in bf16 and in NF4 gives sensible answers too") {
-  const std::string recorded = recorded_folder();
-  const std::string folder = recorded.empty() ? "" : model_folder(recorded);
-  if (folder.empty()) return;
-  const auto tokenizer = Tokenizer::from_file(folder + "/tokenizer.json");
-  const nlohmann::json capital = lines_of(recorded + "/smollm2-greedy.jsonl").front();
+  const auto folder = test::smollm2_folder(recorded_values);
+  if (!folder) return;
+  const auto tokenizer = Tokenizer::from_file(*folder + "/tokenizer.json");
+  const nlohmann::json capital = lines_of(*test::test_data("models/smollm2-greedy.jsonl", recorded_values)).front();
   for (const BaseDType base : {BaseDType::bf16, BaseDType::nf4}) {
     GenerateOptions options;
     options.prompt_ids = capital.at("prompt_ids").get<std::vector<int32_t>>();
     options.max_tokens = 12;
     options.stop_strings = {".", ","};
     options.tokenizer = tokenizer;
-    const GenerateResult result = smollm2(folder, base)->generate(options);
+    const GenerateResult result = smollm2(*folder, base)->generate(options);
     CHECK(result.text == "The capital of France is Paris");
     CHECK(result.stop_reason == StopReason::stop_string);
   }

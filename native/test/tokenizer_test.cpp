@@ -16,6 +16,7 @@
 #include "engine/data/tokenizer_split.h"
 #include "engine/data/unicode.h"
 #include "engine/platform/error.h"
+#include "test_data.h"
 
 using namespace caravan;
 using Json = nlohmann::json;
@@ -186,16 +187,11 @@ TEST_CASE("recorded lines have Hugging Face's ids and decode to their text") {
   }
 }
 
-// SmolLM2's tokenizer.json is written by models/to_huggingface.py; CARAVAN_SMOLLM2 names the folder it wrote.
 TEST_CASE("recorded lines have SmolLM2's ids") {
+  const auto model = caravan::test::smollm2_folder("SmolLM2's tokenizer");
+  if (!model) return;
   const std::string folder = test_data();
-  const char* model = std::getenv("CARAVAN_SMOLLM2");
-  if (folder.empty()) return;
-  if (model == nullptr || *model == '\0') {
-    std::puts("SKIPPED SmolLM2's tokenizer: set CARAVAN_SMOLLM2 to the folder that models/to_huggingface.py writes");
-    return;
-  }
-  const auto tokenizer = Tokenizer::from_file(std::string(model) + "/tokenizer.json");
+  const auto tokenizer = Tokenizer::from_file(*model + "/tokenizer.json");
   size_t wrong_ids = 0, wrong_texts = 0, changed = 0;
   for (const Line& line : recorded_lines(folder)) {
     const Ids ids = tokenizer->encode(line.text);
