@@ -34,6 +34,8 @@ export interface DataProcess {
 
 interface Pending {
   name: RequestName;
+  params: unknown;
+  signal: AbortSignal | undefined;
   resolve: (result: never) => void;
   reject: (error: Error) => void;
   onProgress: ((progress: DataProgress) => void) | undefined;
@@ -42,9 +44,13 @@ interface Pending {
 /** A row's template is rendered on the event loop; one that never ends must not keep a mix waiting for ever. */
 const silenceMs = 120_000;
 
+/** A request that was cancelled may take so long to notice; then its process is ended. */
+const cancelGraceMs = 10_000;
+
 export function createDataProcess(
   entry = fileURLToPath(new URL('main.ts', import.meta.url)),
   spawn: SpawnProcess = forkProcess,
+  graceMs = cancelGraceMs,
 ): DataProcess {
   let child: SupervisedProcess | null = null;
   let nextId = 1;
@@ -67,6 +73,33 @@ export function createDataProcess(
         new CaravanError('engine_died', message, { mend: 'Nothing half-written is kept; try again.' }),
       );
     pending.clear();
+  }
+
+  /** Ends the process under a request that does not react, and asks again for what else it was at. */
+  async function force(id: number): Promise<void> {
+    const stuck = child;
+    if (!stuck || !pending.has(id)) return;
+    const asked = [...pending];
+    child = null;
+    stuck.kill();
+    await stuck.ended;
+    for (const [other, request] of asked) {
+      if (!pending.has(other)) continue;
+      if (request.signal?.aborted) {
+        pending.delete(other);
+        request.reject(
+          new CaravanError(
+            'cancelled',
+            `${request.name} did not stop within ${graceMs / 1000} s: its process was ended and is started again; nothing half-written is kept`,
+          ),
+        );
+      } else ask(other, request);
+    }
+  }
+
+  function ask(id: number, { name, params }: Pending): void {
+    child ??= start();
+    child.send({ type: 'request', id, name, params } satisfies ToData);
   }
 
   function onMessage(raw: unknown): void {
@@ -107,14 +140,26 @@ export function createDataProcess(
           reject(new CaravanError('cancelled', `${name} was cancelled`));
           return;
         }
-        child ??= start();
         const id = nextId++;
-        pending.set(id, { name, resolve: resolve as (result: never) => void, reject, onProgress });
-        const { send } = child;
-        signal?.addEventListener('abort', () => send({ type: 'cancel', id } satisfies ToData), {
-          once: true,
-        });
-        send({ type: 'request', id, name, params } satisfies ToData);
+        const request = {
+          name,
+          params,
+          signal,
+          resolve: resolve as (result: never) => void,
+          reject,
+          onProgress,
+        };
+        pending.set(id, request);
+        signal?.addEventListener(
+          'abort',
+          () => {
+            if (!pending.has(id)) return;
+            child?.send({ type: 'cancel', id } satisfies ToData);
+            setTimeout(() => void force(id), graceMs).unref();
+          },
+          { once: true },
+        );
+        ask(id, request);
       });
     },
     async close() {

@@ -241,3 +241,31 @@ test('a data process that is killed fails its requests and starts again', async 
   ).toHaveLength(1);
   await killed.close();
 });
+
+test('a request that does not notice its cancelling is ended with its process; others are asked again', async () => {
+  const entry = join(dir, 'stuck.mjs');
+  // Answers "hashFile" after a while and everything else never.
+  writeFileSync(
+    entry,
+    `setInterval(() => process.send({ type: 'beat' }), 100);
+     process.on('disconnect', () => process.exit(0));
+     process.on('message', ({ type, id, name }) => {
+       if (type === 'request' && name === 'hashFile')
+         setTimeout(() => process.send({ type: 'result', id, result: { hash: String(process.pid) } }), 1500);
+     });`,
+  );
+  const stuck = createDataProcess(entry, undefined, 300);
+  const cancel = new AbortController();
+  const endless = stuck.request('hashModel', { dir: '/m' }, { signal: cancel.signal });
+  const beside = stuck.request('hashFile', { path: '/f' });
+  const first = stuck.pid;
+  cancel.abort();
+  await expect(endless).rejects.toMatchObject({
+    code: 'cancelled',
+    message: expect.stringMatching(/did not stop within 0.3 s.*nothing half-written is kept/) as string,
+  });
+  const { hash } = await beside;
+  expect(hash).not.toBe(String(first));
+  expect(hash).toBe(String(stuck.pid));
+  await stuck.close();
+});

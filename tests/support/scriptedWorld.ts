@@ -311,9 +311,9 @@ function system(): CallResult<'systemStatus'> {
     memory: { totalBytes: 32 * GiB, freeBytes: 18.4 * GiB },
     disk: { totalBytes: 953 * GiB, freeBytes: 411 * GiB },
     processes: [
-      { name: 'Host', pid: 48211, memoryBytes: 118e6 },
-      { name: 'Training engine', pid: 48260, memoryBytes: 692e6 },
-      { name: 'Chat engine', pid: 48311, memoryBytes: 240e6 },
+      { name: 'Host', pid: 48211, memoryBytes: 118e6, runId: null },
+      { name: 'Training engine', pid: 48260, memoryBytes: 692e6, runId: null },
+      { name: 'Chat engine', pid: 48311, memoryBytes: 240e6, runId: null },
     ],
   };
 }

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
-import { dirname, isAbsolute, join, resolve } from 'node:path';
+import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
 import { wallClock } from '../../shared/clock.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import type { Mix, Recipe } from '../../shared/dataset/recipe.ts';
@@ -64,19 +64,21 @@ export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
               mend: 'Import it (caravan import FILE), or give its files with path:.',
             },
           );
+        context.need(`source ${known.id}`);
         gathered.push(known);
         continue;
       }
       const files = [path!].flat().map((file) => resolve(baseDir, file));
       const known = sources.findByFingerprint(await fingerprintOf({ files, format, mapping }));
-      gathered.push(
+      const found =
         known ??
-          (await importFiles(
-            { files, name: nameOfFiles(files), exact: false, format, mapping },
-            importing,
-            context,
-          )),
-      );
+        (await importFiles(
+          { files, name: nameOfFiles(files), exact: false, format, mapping },
+          importing,
+          context,
+        ));
+      context.need(`source ${found.id}`);
+      gathered.push(found);
       if (!known) emit('sourcesChanged', {});
     }
     return gathered;
@@ -97,32 +99,43 @@ export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
   ): Promise<void> {
     await cleaned;
     const model = recipe.model === undefined ? null : await resolveModel(recipe.model, baseDir);
+    if (model) context.need(`model ${model.dir}`);
+    const before = new Set(sources.list().map(({ id }) => id));
     const gathered = await gatherSources(recipe, baseDir, context);
     const known = outDir === undefined ? null : mixes.find(outDir);
     const id = known?.id ?? randomUUID();
     const dir = outDir ?? join(mixesDir, id);
     await checkReplaceable(dir);
     await mkdir(dirname(dir), { recursive: true });
-    const result = await data.request(
-      'buildMix',
-      {
-        recipe,
-        sources: gathered.map((source) => ({
-          dir: join(sourcesDir, source.id),
-          contentHash: source.contentHash,
-        })),
-        tokenizer: model && {
-          path: model.tokenizerPath,
-          hash: await models.tokenizerHash(model.tokenizerPath),
-          modelName: model.name,
-          tokens: { ...model.tokens, specials: [...model.tokens.specials] },
+    const imported = gathered.filter(({ id: own }) => !before.has(own)).map(({ name }) => name);
+    const result = await data
+      .request(
+        'buildMix',
+        {
+          recipe,
+          sources: gathered.map((source) => ({
+            dir: join(sourcesDir, source.id),
+            contentHash: source.contentHash,
+          })),
+          tokenizer: model && {
+            path: model.tokenizerPath,
+            hash: await models.tokenizerHash(model.tokenizerPath),
+            modelName: model.name,
+            tokens: { ...model.tokens, specials: [...model.tokens.specials] },
+          },
+          outDir: dir,
+          memoryLimit: dataMemoryLimit,
+          threads: availableParallelism(),
         },
-        outDir: dir,
-        memoryLimit: dataMemoryLimit,
-        threads: availableParallelism(),
-      },
-      { signal: context.signal, onProgress: context.progress },
-    );
+        { signal: context.signal, onProgress: context.progress },
+      )
+      .catch(async (error: unknown) => {
+        // A process that was ended in the midst of it could not tidy up.
+        await rm(join(dirname(dir), `.${basename(dir)}.partial`), { recursive: true, force: true });
+        if (imported.length > 0)
+          context.log(`kept: what was imported on the way (${imported.join(', ')}); nothing of the mix`);
+        throw error;
+      });
     const mix: Mix = {
       ...result,
       id,
@@ -195,6 +208,7 @@ export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
         data.request('readRejects', { dir: join(sourcesDir, sourceOf(id).id), after, limit }),
       async removeSource({ id }) {
         const source = sourceOf(id);
+        jobs.checkUnneeded(`source ${source.id}`, `source '${source.name}'`);
         sources.remove(source.id);
         emit('sourcesChanged', {});
         await rm(join(sourcesDir, source.id), { recursive: true, force: true });
@@ -218,6 +232,10 @@ export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
           kind: 'mix',
           title: `mix ${recipe.name}`,
           lane,
+          needs: recipe.sources.flatMap(({ source }) => {
+            const known = source === undefined ? null : sources.find(source);
+            return known ? [`source ${known.id}` as const] : [];
+          }),
           run: (context) =>
             buildMix(recipe, baseDir, outDir === undefined ? undefined : resolve(outDir), context),
         });
@@ -228,6 +246,7 @@ export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
         data.request('readMixRows', { dir: mixOf(id).dir, split, after, limit }),
       async removeMix({ id }) {
         const mix = mixOf(id);
+        jobs.checkUnneeded(`mix ${mix.dir}`, `mix '${mix.name}'`);
         mixes.remove(mix.id);
         emit('mixesChanged', {});
         // A folder of the user's own choice stays the user's.

@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createFakeData, tinyTokenizer, type FakeData } from '../../../tests/support/fakeData.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
@@ -171,6 +171,29 @@ describe('sources', () => {
     expect((await jobs.jobs.whenEnded(job.id)).state).toBe('cancelled');
   });
 
+  test('a source that a mix is built from stays, and what a stuck import left goes', async () => {
+    const { subjectId } = await importOne();
+    const { promise, reject } = Promise.withResolvers<never>();
+    let scratch = '';
+    data.answers.buildMix = ({ outDir }) => {
+      scratch = join(outDir, '..', `.${basename(outDir)}.partial`);
+      mkdirSync(scratch, { recursive: true });
+      return promise;
+    };
+    const job = await service.handlers.buildMix({ recipe: recipe(), baseDir: dir });
+    await expect.poll(() => scratch).not.toBe('');
+    await expect((async () => service.handlers.removeSource({ id: subjectId! }))()).rejects.toMatchObject({
+      code: 'wrong_state',
+      message: "source 'rows' is in use by job 'mix blend' (running)",
+    });
+    expect(() => jobs.jobs.checkUnneeded('model /models/tiny', 'it')).toThrow("job 'mix blend'");
+    jobs.jobs.cancel(job.id);
+    reject(new CaravanError('cancelled', 'buildMix did not stop'));
+    expect((await jobs.jobs.whenEnded(job.id)).state).toBe('cancelled');
+    expect(existsSync(scratch)).toBe(false);
+    await service.handlers.removeSource({ id: subjectId! });
+  });
+
   test('removing deletes its rows', async () => {
     const { subjectId } = await importOne();
     await service.handlers.removeSource({ id: subjectId! });
@@ -267,6 +290,21 @@ describe('mixes', () => {
       trainShard: join(out, 'shards/abcdef012345/train.safetensors'),
       validationShard: null,
     });
+    const run = jobs.jobs.submit({
+      kind: 'train',
+      title: 'tuned',
+      needs: [`mix ${(await service.handlers.getMix({ id: first.subjectId! })).dir}`],
+      run: ({ signal }) => new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve())),
+    });
+    await expect
+      .poll(() => run && (jobs.handlers.getJob({ id: run.id }) as { state: string }).state)
+      .toBe('running');
+    await expect((async () => service.handlers.removeMix({ id: first.subjectId! }))()).rejects.toMatchObject({
+      code: 'wrong_state',
+      message: expect.stringContaining("run 'tuned' (running)") as string,
+    });
+    jobs.jobs.cancel(run.id);
+    await jobs.jobs.whenEnded(run.id);
     await service.handlers.removeMix({ id: first.subjectId! });
     expect(existsSync(join(out, 'manifest.json'))).toBe(true);
     expect(await service.datasets.findMix(out)).toMatchObject({ mix: { id: out, name: 'out', rows: 6 } });

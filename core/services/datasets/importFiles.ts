@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { mkdir, stat } from 'node:fs/promises';
+import { mkdir, rm, stat } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
 import type { DataProcess } from '../../data/client.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
@@ -45,17 +45,23 @@ export async function importFiles(
   const id = randomUUID();
   const fingerprint = await fingerprintOf(request);
   await mkdir(sourcesDir, { recursive: true });
-  const result = await data.request(
-    'importSource',
-    {
-      files,
-      format,
-      ...(mapping && { mapping }),
-      outDir: join(sourcesDir, id),
-      memoryLimit: importMemoryLimit,
-    },
-    { signal, onProgress: progress },
-  );
+  const result = await data
+    .request(
+      'importSource',
+      {
+        files,
+        format,
+        ...(mapping && { mapping }),
+        outDir: join(sourcesDir, id),
+        memoryLimit: importMemoryLimit,
+      },
+      { signal, onProgress: progress },
+    )
+    .catch(async (error: unknown) => {
+      // A process that was ended in the midst of it could not tidy up.
+      await rm(`${join(sourcesDir, id)}.partial`, { recursive: true, force: true });
+      throw error;
+    });
   if (request.exact) refuseTakenName(sources, request.name);
   const source: Source = {
     ...result,

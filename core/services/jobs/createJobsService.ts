@@ -4,7 +4,7 @@ import { CaravanError } from '../../shared/contract/errors.ts';
 import { isEnded, type Job } from '../../shared/job/job.ts';
 import { observe, remainingMs, startRate, unitsPerSecond, type Rate } from '../../shared/job/rate.ts';
 import { createJobTable } from './jobTable.ts';
-import type { JobContext, Jobs, JobsDeps, JobsService, JobTask } from './jobTypes.ts';
+import type { JobContext, Jobs, JobsDeps, JobsService, JobTask, Needed } from './jobTypes.ts';
 
 /** A job that waits or runs in this host. Ended ones live in the table alone. */
 interface LiveJob {
@@ -13,6 +13,7 @@ interface LiveJob {
   abort: AbortController;
   rate: Rate;
   lines: number;
+  needs: Set<Needed>;
   /** Set while a change waits for its turn to be told. */
   timer: ReturnType<typeof setTimeout> | null;
   lastTold: number;
@@ -137,6 +138,7 @@ export function createJobsService({ store, emit, clock = wallClock }: JobsDeps):
         tellSoon(entry);
       },
       log: (line) => log(entry, line),
+      need: (needed) => void entry.needs.add(needed),
       setSubject: (id) => change(entry, { subjectId: id }),
     };
   }
@@ -203,6 +205,7 @@ export function createJobsService({ store, emit, clock = wallClock }: JobsDeps):
         abort: new AbortController(),
         rate: startRate(clock.now()),
         lines: 0,
+        needs: new Set(task.needs),
         timer: null,
         lastTold: 0,
         ended: Promise.withResolvers(),
@@ -224,6 +227,16 @@ export function createJobsService({ store, emit, clock = wallClock }: JobsDeps):
       drop(liveIn(id, ['queued'], 'dropped'), 'interrupted', closed);
     },
     whenEnded: (id) => live.get(id)?.ended.promise ?? Promise.resolve(find(id)),
+    checkUnneeded(needed, what) {
+      const users = [...live.values()].filter((entry) => entry.needs.has(needed));
+      if (users.length === 0) return;
+      const names = users.map(
+        ({ job }) => `${job.kind === 'train' ? 'run' : 'job'} '${job.title}' (${job.state})`,
+      );
+      throw new CaravanError('wrong_state', `${what} is in use by ${names.join(', ')}`, {
+        mend: 'Wait until that has ended, or stop it.',
+      });
+    },
     isLaneBusy: (lane) => [...live.values()].some((entry) => entry.task.lane === lane),
   };
 

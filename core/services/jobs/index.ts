@@ -1,2 +1,2 @@
 export { createJobsService } from './createJobsService.ts';
-export type { JobCalls, JobContext, Jobs, JobsDeps, JobsService, JobTask } from './jobTypes.ts';
+export type { JobCalls, JobContext, Jobs, JobsDeps, JobsService, JobTask, Needed } from './jobTypes.ts';

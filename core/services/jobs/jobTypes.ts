@@ -12,6 +12,9 @@ export interface JobsDeps {
   clock?: Clock;
 }
 
+/** What a job needs to stay as it is: a mix or model by its folder, a source by its id. */
+export type Needed = `${'mix' | 'model' | 'source'} ${string}`;
+
 /** What a running job may tell and ask. */
 export interface JobContext {
   readonly id: string;
@@ -22,6 +25,8 @@ export interface JobContext {
   log(line: string): void;
   /** Names what the job made, so that clients can open it. */
   setSubject(id: string): void;
+  /** Keeps others from removing this until the job has ended. */
+  need(needed: Needed): void;
 }
 
 /** Work that takes its time. */
@@ -31,6 +36,8 @@ export interface JobTask {
   /** Jobs of one lane run one after the other, in the order they came; those without a lane start at once. */
   lane?: string;
   subjectId?: string;
+  /** What is known of it before the job begins: see JobContext.need. */
+  needs?: readonly Needed[];
   /** What pauseJob and resumeJob do; without it the job cannot pause. */
   pausing?: { pause(): void; resume(): void };
   /** Told when the job ended without having run (cancelled in the queue, or the host closed). */
@@ -53,6 +60,8 @@ export interface Jobs {
   whenEnded(id: string): Promise<Job>;
   /** Whether a job of this lane runs or waits. */
   isLaneBusy(lane: string): boolean;
+  /** @throws `wrong_state`, naming the jobs and runs that need it; `what` names it to people */
+  checkUnneeded(needed: Needed, what: string): void;
 }
 
 export interface JobsService extends Service<JobCalls> {

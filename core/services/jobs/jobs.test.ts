@@ -71,6 +71,28 @@ test('runs jobs of a lane one after the other and other lanes beside them', asyn
   expect(service.jobs.isLaneBusy('train')).toBe(false);
 });
 
+test('what a job needs, waiting or running, is not removed under it', async () => {
+  const [first, second] = [
+    held({ lane: 'l', title: 'first', kind: 'train', needs: ['mix /m'] }),
+    held({ lane: 'l', title: 'second', kind: 'mix' }),
+  ];
+  const a = service.jobs.submit(first.task);
+  const b = service.jobs.submit({ ...second.task, needs: ['mix /m'] });
+  await first.started;
+  const check = () => service.jobs.checkUnneeded('mix /m', "mix 'blend'");
+  expect(check).toThrow("mix 'blend' is in use by run 'first' (running), job 'second' (queued)");
+  expect(check).toThrow(expect.objectContaining({ code: 'wrong_state' }) as Error);
+  first.finish();
+  const context = await second.started;
+  expect(check).toThrow("mix 'blend' is in use by job 'second' (running)");
+  context.need('source s');
+  expect(() => service.jobs.checkUnneeded('source s', 'a source')).toThrow('second');
+  expect(() => service.jobs.checkUnneeded('source t', 'a source')).not.toThrow();
+  second.finish();
+  await Promise.all([service.jobs.whenEnded(a.id), service.jobs.whenEnded(b.id)]);
+  expect(check).not.toThrow();
+});
+
 test.each<[ErrorCode, Job['state']]>([
   ['cancelled', 'cancelled'],
   ['interrupted', 'interrupted'],

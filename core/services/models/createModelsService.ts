@@ -95,14 +95,14 @@ export function createModelsService(deps: ModelsDeps): ModelsService {
       }
       return fromFolder(path, basename(path), table.findByDir(path));
     },
-    async identityOf(dir, onProgress) {
+    async identityOf(dir, onProgress, signal) {
       const fingerprint = await fingerprintFiles(await weightFiles(dir));
       const known = table.hash(dir, fingerprint);
       if (known !== null) return known;
       const { identity } = await data.request(
         'hashModel',
         { dir },
-        { onProgress: ({ done, total }) => onProgress?.(done, total) },
+        { onProgress: ({ done, total }) => onProgress?.(done, total), ...(signal && { signal }) },
       );
       table.keepHash(dir, fingerprint, identity);
       return identity;
@@ -160,6 +160,7 @@ export function createModelsService(deps: ModelsDeps): ModelsService {
           kind: 'model',
           title: `add model ${name ?? basename(dir)}`,
           lane: 'models',
+          needs: [`model ${dir}`],
           async run({ signal, progress, setSubject }) {
             const kind = await kindOf(dir);
             if (kind !== 'folder')
@@ -172,8 +173,10 @@ export function createModelsService(deps: ModelsDeps): ModelsService {
                 },
               );
             const summary = await inspect(dir);
-            const identity = await models.identityOf(dir, (done, total) =>
-              progress({ done, total, unit: 'bytes', stage: 'hashing tensors' }),
+            const identity = await models.identityOf(
+              dir,
+              (done, total) => progress({ done, total, unit: 'bytes', stage: 'hashing tensors' }),
+              signal,
             );
             if (signal.aborted) throw new CaravanError('cancelled', 'adding the model was cancelled');
             const wanted = name ?? known?.name ?? basename(dir);
@@ -203,6 +206,7 @@ export function createModelsService(deps: ModelsDeps): ModelsService {
       removeModel({ id }) {
         const model = table.find(id);
         if (!model) throw new CaravanError('not_found', `there is no model ${id} in the library`);
+        jobs.checkUnneeded(`model ${model.dir}`, `model '${model.name}'`);
         table.remove(model.id);
         emit('modelsChanged', {});
         return {};

@@ -56,7 +56,11 @@ export interface Models {
    */
   resolve(ref: string): Promise<ResolvedModel>;
   /** SHA-256 over all tensors of a model folder; remembered as long as its files keep size and time. */
-  identityOf(dir: string, onProgress?: (done: number, total: number | null) => void): Promise<string>;
+  identityOf(
+    dir: string,
+    onProgress?: (done: number, total: number | null) => void,
+    signal?: AbortSignal,
+  ): Promise<string>;
   /** SHA-256 of tokenizer.json, remembered likewise. */
   tokenizerHash(tokenizerPath: string): Promise<string>;
   /** Reads config.json and headers. */

@@ -222,6 +222,18 @@ test('inspects a folder without adding it, and removing leaves the files', async
     identity: null,
   });
   const job = await add(folder);
+  const run = jobs.jobs.submit({
+    kind: 'train',
+    title: 'tuned',
+    needs: [`model ${folder}`],
+    run: ({ signal }) => new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve())),
+  });
+  expect(() => service.handlers.removeModel({ id: job.subjectId! })).toThrow(
+    "model 'tiny' is in use by run 'tuned'",
+  );
+  await Promise.resolve();
+  jobs.jobs.cancel(run.id);
+  await jobs.jobs.whenEnded(run.id);
   await service.handlers.removeModel({ id: job.subjectId! });
   expect(await service.handlers.listModels({})).toEqual([]);
   expect((await service.models.resolve(folder)).model).toBeNull();

@@ -84,7 +84,11 @@ export function createSystemService(deps: SystemDeps): SystemService {
           memory: { totalBytes: totalmem(), freeBytes: process.availableMemory() },
           disk: { totalBytes: blocks * bsize, freeBytes: bavail * bsize },
           processes: await Promise.all(
-            processes.map(async (one) => ({ ...one, memoryBytes: await processMemory(one.pid) })),
+            processes.map(async (one) => ({
+              runId: null,
+              ...one,
+              memoryBytes: await processMemory(one.pid),
+            })),
           ),
         };
       },

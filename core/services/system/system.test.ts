@@ -29,7 +29,7 @@ beforeEach(() => {
     sqliteVersion: '3.54.1',
     data: createFakeData(),
     engines,
-    trainingProcesses: () => [{ name: 'training first', pid: process.pid }],
+    trainingProcesses: () => [{ name: 'training first', pid: process.pid, runId: 'abc' }],
   });
 });
 afterEach(() => rmSync(home, { recursive: true }));
@@ -84,6 +84,8 @@ test('the status tells of every process, by the contract', async () => {
     'chat and scoring',
     'training first',
   ]);
+  expect(status.processes.map(({ runId }) => runId)).toEqual([null, null, null, 'abc']);
+  expect(status.processes[3]!.memoryBytes).toBeGreaterThan(1e6);
   expect(status.processes[0]!.memoryBytes).toBeGreaterThan(1e6);
   expect(status.processes[1]!.memoryBytes).toBeNull();
   expect(status.disk.totalBytes).toBeGreaterThan(0);

@@ -11,7 +11,7 @@ import type { SuperviseDeps } from './superviseRun.ts';
 /**
  * Whether what the run was resolved to still holds, right before its engine starts: it may have waited for days. Fills in
  * the base model's identity at the first start and holds later ones to it.
- * @throws `does_not_fit`, `disk_full`, `mix_mismatch`, `bad_file`, `not_found`
+ * @throws `does_not_fit`, `disk_full`, `mix_mismatch`, `model_mismatch`, `not_found`
  */
 export async function checkInputs(
   { run, lock }: RunRecord,
@@ -36,17 +36,16 @@ export async function checkInputs(
           },
         );
     }
-  const identity = await models.identityOf(lock.model.dir, (done, total) =>
-    context.progress({ done, total, unit: 'bytes', stage: 'hashing the base model' }),
+  const identity = await models.identityOf(
+    lock.model.dir,
+    (done, total) => context.progress({ done, total, unit: 'bytes', stage: 'hashing the base model' }),
+    context.signal,
   );
   if (lock.model.identity !== null && lock.model.identity !== identity)
     throw new CaravanError(
-      'bad_file',
-      `the weights of '${lock.model.name}' are not those that the run began with`,
-      {
-        place: { file: lock.model.dir },
-        mend: 'Bring the old weights back, or start a new run.',
-      },
+      'model_mismatch',
+      `the weights of '${lock.model.name}' are not those that the run began with: the run began with ${lock.model.identity}, the folder now holds ${identity}`,
+      { place: { file: lock.model.dir }, mend: 'Bring the old weights back, or start a new run.' },
     );
   lock.model.identity = identity;
   lock.options.identity = { model: identity, mix: lock.mix.contentHash };

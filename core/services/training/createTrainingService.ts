@@ -112,6 +112,7 @@ export function createTrainingService(deps: TrainingDeps): TrainingService {
       title: record.run.name,
       lane,
       subjectId: id,
+      needs: [`mix ${record.lock.mix.dir}`, `model ${record.lock.model.dir}`] as const,
       pausing: { pause: () => entry.pause(), resume: () => entry.resume() },
       onDropped(why: CaravanError) {
         const interrupted = why.code === 'interrupted';
@@ -228,7 +229,7 @@ export function createTrainingService(deps: TrainingDeps): TrainingService {
     trainedModel,
     processes: () =>
       [...live.values()].flatMap(({ pid, record }) =>
-        pid === null ? [] : [{ name: `training ${record.run.name}`, pid }],
+        pid === null ? [] : [{ name: `training ${record.run.name}`, pid, runId: record.run.id }],
       ),
     get busy() {
       return live.size > 0;

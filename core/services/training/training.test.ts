@@ -113,6 +113,19 @@ describe('a run from start to end', () => {
     ).toEqual([['train', 'completed', run.id]]);
   });
 
+  test('keeps its mix and its model from being removed until it has ended', async () => {
+    const run = await h.start({ name: 'first' });
+    const check = () => h.jobs.jobs.checkUnneeded(`mix ${h.mix.mix.dir}`, "mix 'blend'");
+    expect(check).toThrow("mix 'blend' is in use by run 'first'");
+    expect(() => h.jobs.jobs.checkUnneeded(`model ${join(h.home, 'tiny')}`, 'it')).toThrow("run 'first'");
+    (await h.engines.started(0)).finish();
+    await h.reach(run.id, 'completed');
+    await expect
+      .poll(() => (h.jobs.handlers.listJobs({}) as { state: string }[])[0]!.state)
+      .toBe('completed');
+    expect(check).not.toThrow();
+  });
+
   test('writes many steps in few transactions', async () => {
     const run = await h.start();
     const engine = await h.engines.started(0);
@@ -398,7 +411,7 @@ describe('resuming', () => {
       () => (h.data.answers.hashFile = () => ({ hash: 'tampered' })),
       'mix_mismatch',
     ],
-    ['other weights under the same folder', () => (h.model.identity = 'others'), 'bad_file'],
+    ['other weights under the same folder', () => (h.model.identity = 'others'), 'model_mismatch'],
     ['less memory than it needs', () => (h.memory.availableBytes = 100), 'does_not_fit'],
     ['no room for a checkpoint', () => (h.disk.freeBytes = 10), 'disk_full'],
   ])('fails on %s before an engine is started, and stays resumable', async (_, spoil, code) => {
@@ -410,6 +423,17 @@ describe('resuming', () => {
     expect(h.engines.trainings).toHaveLength(1);
     expect(metricsOf(run)).toEqual(before);
     expect(h.store.get('SELECT count(*) AS n FROM steps')).toEqual({ n: 3 });
+  });
+
+  test('names both identities where the base model was changed', async () => {
+    const run = await interruptedAt(3);
+    h.model.identity = 'others';
+    await h.service.handlers.resumeRun({ id: run.id });
+    expect((await h.reach(run.id, 'failed')).error).toMatchObject({
+      code: 'model_mismatch',
+      message: expect.stringMatching(/began with weights.* holds others/) as string,
+      place: { file: join(h.home, 'tiny') },
+    });
   });
 
   test('twice at once queues it once', async () => {

@@ -51,7 +51,7 @@ export interface Training {
   /** See ModelsDeps. @throws `wrong_state` for a run that has no checkpoint yet. */
   trainedModel(ref: string): Promise<TrainedModel | null>;
   /** Engine processes that train, for the system's list. */
-  processes(): { name: string; pid: number }[];
+  processes(): { name: string; pid: number; runId: string }[];
   /** Whether any run is queued, running, paused or stopping. */
   readonly busy: boolean;
   /** Resolves when runs that an earlier host left behind are marked and their metrics indexed. */

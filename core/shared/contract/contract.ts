@@ -79,7 +79,16 @@ export const calls = {
       loadAverage: z.number(),
       memory: z.object({ totalBytes: z.number(), freeBytes: z.number() }),
       disk: z.object({ totalBytes: z.number(), freeBytes: z.number() }),
-      processes: z.array(z.object({ name: z.string(), pid: z.number(), memoryBytes: z.number().nullable() })),
+      processes: z.array(
+        z.object({
+          name: z.string(),
+          pid: z.number(),
+          /** Null where the system does not tell. */
+          memoryBytes: z.number().nullable(),
+          /** The run that an engine trains; null for every other process. */
+          runId: z.string().nullable(),
+        }),
+      ),
     }),
   ),
   /** Answers before the host ends. `onlyIfIdle`: not while jobs or runs are at work (`wrong_state`). */

@@ -20,6 +20,7 @@ export const errorCodes = {
   name_taken: 2,
   wrong_state: 2,
   mix_mismatch: 2,
+  model_mismatch: 2,
   does_not_fit: 2,
   // the machine
   out_of_memory: 3,
