@@ -2,6 +2,9 @@ import type { CaravanError } from '../shared/contract/errors.ts';
 import type { JobProgress } from '../shared/job/job.ts';
 import { formatCount, formatDuration } from '../shared/format.ts';
 
+/** 3,328, 5.48M, 12.5 %, 8/4000, -0.21, 1.2e-5, or nothing. */
+const numberLike = /^(-|-?\d[\d.,]*(e[+-]?\d+)?( ?%|[kMB]|\/\d+)?)$/;
+
 /**
  * Where a verb writes. People read text on stdout; with `--json` stdout carries one document (or JSON lines, where the
  * verb says so) and everything else goes to stderr. Progress goes to stderr always, as a bar only on a terminal.
@@ -43,15 +46,13 @@ export class Output {
     this.#stderr.write(`${text}\n`);
   }
 
-  /** Aligned columns; numbers right, text left. */
+  /** Aligned columns; numbers right (formatted ones too), text left. */
   table(header: string[], rows: (string | number | null)[][]): void {
     const cells = rows.map((row) => row.map((cell) => (cell === null ? '-' : String(cell))));
     const widths = header.map((name, column) =>
       Math.max(name.length, ...cells.map((row) => (row[column] ?? '').length)),
     );
-    const isNumber = header.map((_, column) =>
-      rows.every((row) => typeof row[column] === 'number' || row[column] === null),
-    );
+    const isNumber = header.map((_, column) => cells.every((row) => numberLike.test(row[column] ?? '-')));
     const render = (row: string[]) =>
       row
         .map((cell, column) =>

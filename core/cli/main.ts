@@ -7,7 +7,7 @@ import { Output } from './Output.ts';
 import type { Verb, VerbContext } from './Verb.ts';
 
 /** Verbs load on demand, so that `caravan chat` does not pay for what `caravan mix` needs. */
-const verbs: Record<string, () => Promise<{ verb: Verb }>> = {
+export const verbs: Record<string, () => Promise<{ verb: Verb }>> = {
   doctor: () => import('./verbs/doctor.ts'),
   demo: () => import('./verbs/demo.ts'),
   import: () => import('./verbs/import.ts'),

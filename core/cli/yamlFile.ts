@@ -53,17 +53,62 @@ export function parseYaml<S extends z.ZodType>(
   const place = nearestNode(document, unknown === undefined ? path : [...path, unknown]);
   const position = place === undefined ? undefined : lines.linePos(place);
   const field = [...path, ...(unknown === undefined ? [] : [unknown])].join('.');
-  throw new CaravanError(
-    code,
-    issues.length > 1 ? `${issue.message} (and ${issues.length - 1} more)` : issue.message,
-    {
-      place: {
-        file,
-        ...(position && { line: position.line, column: position.col }),
-        ...(field && { field }),
-      },
+  const message = unknown === undefined ? issue.message : `there is no field '${unknown}'`;
+  const near = unknown === undefined || path.length > 0 ? undefined : nearestName(unknown, fieldsOf(schema));
+  throw new CaravanError(code, issues.length > 1 ? `${message} (and ${issues.length - 1} more)` : message, {
+    ...(near !== undefined && { mend: `Did you mean ${near}?` }),
+    place: {
+      file,
+      ...(position && { line: position.line, column: position.col }),
+      ...(field && { field }),
     },
+  });
+}
+
+/**
+ * Names the line of a field that a service found wrong: it knows the field, the command line knows the file.
+ * @returns the error itself where it names a file already, or no field of this one
+ */
+export async function placeInFile(error: unknown, path: string): Promise<unknown> {
+  if (!(error instanceof CaravanError) || error.place?.field === undefined || error.place.file !== undefined)
+    return error;
+  const { field } = error.place;
+  const keys = field.split(/[.[\]]+/).filter((key) => key !== '');
+  const lines = new LineCounter();
+  const document = parseDocument(await readFile(path, 'utf8').catch(() => ''), { lineCounter: lines });
+  const node = nearestNode(
+    document,
+    keys.map((key) => (/^\d+$/.test(key) ? Number(key) : key)),
   );
+  const position = node === undefined ? undefined : lines.linePos(node);
+  return new CaravanError(error.code, error.message, {
+    place: { file: path, ...(position && { line: position.line, column: position.col }), field },
+    ...(error.mend !== undefined && { mend: error.mend }),
+    cause: error,
+  });
+}
+
+function fieldsOf(schema: z.ZodType): string[] {
+  return 'shape' in schema ? Object.keys(schema.shape as object) : [];
+}
+
+/** The name that differs in at most two letters; undefined where none does. */
+function nearestName(name: string, names: readonly string[]): string | undefined {
+  const [best] = names
+    .map((known) => ({ known, distance: editDistance(name.toLowerCase(), known.toLowerCase()) }))
+    .sort((a, b) => a.distance - b.distance);
+  return best && best.distance <= 2 ? best.known : undefined;
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++)
+      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
+    row = next;
+  }
+  return row[b.length]!;
 }
 
 function nearestNode(

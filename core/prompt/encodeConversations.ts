@@ -53,7 +53,7 @@ function specialId(tokenizer: AddonTokenizer, known: Map<string, number>, token:
         `the template needs the token ${token}, which the tokenizer does not have`,
         {
           place: { file: 'tokenizer.json', field: 'added_tokens' },
-          mend: 'Bring the tokenizer that belongs to this model, or use template: camelidae.',
+          mend: 'Bring the tokenizer that belongs to this model: its template, bos_token and eos_token must be tokens that it has.',
         },
       );
     id = found;

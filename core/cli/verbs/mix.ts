@@ -5,7 +5,7 @@ import { followJob } from '../followJob.ts';
 import { oneWord, text } from '../options.ts';
 import { resolveReference } from '../references.ts';
 import type { Verb } from '../Verb.ts';
-import { readYamlFile } from '../yamlFile.ts';
+import { placeInFile, readYamlFile } from '../yamlFile.ts';
 
 export const verb: Verb = {
   summary: 'Build a mix from a recipe: the same recipe over the same files gives the same bytes.',
@@ -20,12 +20,18 @@ export const verb: Verb = {
     if (recipe.model !== undefined) recipe.model = resolveReference(baseDir, recipe.model);
     const out = text(options, 'out');
     const client = await connect();
-    const job = await client.call('buildMix', {
-      recipe,
-      baseDir,
-      ...(out !== undefined && { outDir: resolve(cwd, out) }),
+    const job = await client
+      .call('buildMix', {
+        recipe,
+        baseDir,
+        ...(out !== undefined && { outDir: resolve(cwd, out) }),
+      })
+      .catch(async (error: unknown) => {
+        throw await placeInFile(error, file);
+      });
+    const done = await followJob(client, job, output, interrupted).catch(async (error: unknown) => {
+      throw await placeInFile(error, file);
     });
-    const done = await followJob(client, job, output, interrupted);
     const mix = await client.call('getMix', { id: done.subjectId ?? '' });
     output.document(mix);
     output.table(

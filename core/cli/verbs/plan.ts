@@ -4,6 +4,7 @@ import { formatBytes, formatCount, formatDuration, formatShare } from '../../sha
 import { flag, oneWord } from '../options.ts';
 import { readRunFile } from '../runFile.ts';
 import type { Verb } from '../Verb.ts';
+import { placeInFile } from '../yamlFile.ts';
 
 export const verb: Verb = {
   summary: 'What a run will need before it starts: parameters, memory, disk, steps, time.',
@@ -12,9 +13,14 @@ export const verb: Verb = {
   options: { 'no-probe': { type: 'boolean' } },
   async run(context) {
     const { options, output, cwd, connect } = context;
-    const config = await readRunFile(resolve(cwd, oneWord(context, 'run.yaml')));
+    const file = resolve(cwd, oneWord(context, 'run.yaml'));
+    const config = await readRunFile(file);
     const client = await connect();
-    const plan = await client.call('planRun', { config, probe: !flag(options, 'no-probe') });
+    const plan = await client
+      .call('planRun', { config, probe: !flag(options, 'no-probe') })
+      .catch(async (error: unknown) => {
+        throw await placeInFile(error, file);
+      });
     output.document(plan);
     const p = plan.parameters;
     output.line(

@@ -110,7 +110,7 @@ async function showRun(client: Client, run: Run, output: Output): Promise<void> 
 function compareRuns(runs: Run[], output: Output): void {
   const keys = [...new Set(runs.flatMap((run) => Object.keys(run.config)))] as (keyof Run['config'])[];
   const differing = keys.filter(
-    (key) => new Set(runs.map((run) => JSON.stringify(run.config[key]))).size > 1,
+    (key) => key !== 'name' && new Set(runs.map((run) => JSON.stringify(run.config[key]))).size > 1,
   );
   output.document({ runs, differing });
   const rows: [string, ...(string | null)[]][] = [
@@ -126,7 +126,7 @@ function compareRuns(runs: Run[], output: Output): void {
     ],
     ...differing.map((key): [string, ...(string | null)[]] => [
       key,
-      ...runs.map((run) => JSON.stringify(run.config[key]) ?? null),
+      ...runs.map((run) => (run.config[key] === undefined ? null : String(run.config[key]))),
     ]),
   ];
   output.table(['', ...runs.map((run) => run.name)], rows);

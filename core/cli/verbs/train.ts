@@ -5,6 +5,7 @@ import { followRun } from '../followRun.ts';
 import { flag, oneWord, text } from '../options.ts';
 import { readRunFile } from '../runFile.ts';
 import type { Verb } from '../Verb.ts';
+import { placeInFile } from '../yamlFile.ts';
 
 export const verb: Verb = {
   summary: 'Train by run.yaml, or resume a run exactly where its last checkpoint stands.',
@@ -22,11 +23,13 @@ Ctrl-C stops with a checkpoint (exit code 4). Closing the terminal leaves the ru
         'bad_option',
         'give run.yaml or --resume RUN, not both: a run resumes with its own settings',
       );
-    const config =
-      reference === undefined ? await readRunFile(resolve(cwd, oneWord(context, 'run.yaml'))) : null;
+    const file = reference === undefined ? resolve(cwd, oneWord(context, 'run.yaml')) : null;
+    const config = file === null ? null : await readRunFile(file);
     const client = await connect();
     const run = config
-      ? await client.call('startRun', { config })
+      ? await client.call('startRun', { config }).catch(async (error: unknown) => {
+          throw await placeInFile(error, file!);
+        })
       : await client.call('resumeRun', { id: (await client.call('findRun', { ref: reference! })).id });
     output.remark(`run ${run.id} (${run.name}) in ${run.dir}`);
     if (flag(options, 'detach')) {
