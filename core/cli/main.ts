@@ -69,7 +69,8 @@ export async function main(argv: string[]): Promise<number> {
     };
     return await verb.run(context);
   } catch (error) {
-    const known = withMend(CaravanError.from(error), name);
+    // What is wrong with the command's own words shows before any host is asked.
+    const known = client ? CaravanError.from(error) : withMend(CaravanError.from(error), name);
     output.error(known);
     if (known.code === 'internal' && error instanceof Error) output.remark(error.stack ?? '');
     return exitCode(known.code);

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import { formatBytes, formatCount, formatDuration, formatShare } from '../../shared/format.ts';
+import { lowerNeed } from '../../shared/run/lowerNeed.ts';
 import { flag, oneWord } from '../options.ts';
 import { readRunFile } from '../runFile.ts';
 import type { Verb } from '../Verb.ts';
@@ -46,7 +47,7 @@ export const verb: Verb = {
       output.line(`             ${item.padEnd(24)} ${formatBytes(bytes).padStart(11)}`);
     if (!plan.fits)
       throw new CaravanError('does_not_fit', 'the run needs more memory than there is', {
-        mend: 'Lower seqLen, microBatchSize or adapterDim, set recompute: true, or use baseDtype: nf4.',
+        mend: lowerNeed(config),
       });
     return 0;
   },

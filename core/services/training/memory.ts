@@ -2,6 +2,7 @@ import { statfs } from 'node:fs/promises';
 import { totalmem } from 'node:os';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import { formatBytes } from '../../shared/format.ts';
+import { lowerNeed } from '../../shared/run/lowerNeed.ts';
 import type { RunConfig } from '../../shared/run/runConfig.ts';
 import type { TrainingPlan } from '../../engine/AddonTypes.ts';
 
@@ -27,23 +28,13 @@ export function checkFits(
   what: 'available' | 'in all',
 ): void {
   if (plan.totalMemoryBytes <= bytes) return;
-  const mends = [
-    config.microBatchSize > 1 && `lower microBatchSize (${config.microBatchSize})`,
-    !config.recompute && 'set recompute: true',
-    config.optimizer === 'adamw' && 'use optimizer: adamw8bit',
-    config.baseDtype !== 'nf4' &&
-      (config.method === 'pesc' || config.method === 'lora') &&
-      'use baseDtype: nf4',
-    `lower seqLen (${config.seqLen})`,
-    what === 'available' && 'close other programs',
-  ].filter((mend) => mend !== false);
   const largest = [...plan.memory].sort((a, b) => b.bytes - a.bytes).slice(0, 3);
   throw new CaravanError(
     'does_not_fit',
     `the run needs ${formatBytes(plan.totalMemoryBytes)} of memory and ${formatBytes(bytes)} are ${what}; most of it goes to ${largest
       .map(({ item, bytes: size }) => `${item} (${formatBytes(size)})`)
       .join(', ')}`,
-    { mend: `${mends.join(', ').replace(/^./, (letter) => letter.toUpperCase())}.` },
+    { mend: lowerNeed(config, what === 'available' ? ['close other programs'] : []) },
   );
 }
 

@@ -37,7 +37,7 @@ export const runConfigSchema = z
     microBatchSize: z.number().int().min(1).default(1),
     seqLen: z.number().int().min(8).default(2048),
     packing: z.boolean().default(true),
-    epochs: z.number().positive().default(1),
+    epochs: z.number().int().min(1).default(1),
     maxSteps: z.number().int().min(1).optional(),
 
     lr: z.number().positive().default(2e-4),
