@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
@@ -94,8 +94,8 @@ export async function importSource(
       await connection.run(
         `COPY ${table} TO ${sqlString(join(scratch, `${table}.parquet`))} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480)`,
       );
-    const hash = createHash('sha256');
-    for (const file of request.files) hash.update(await fileHash(file));
+    const inputs = createHash('sha256');
+    for (const file of request.files) inputs.update(await fileHash(file));
     database.close();
     await rm(join(scratch, 'spill'), { recursive: true, force: true });
     await rename(scratch, request.outDir);
@@ -108,7 +108,7 @@ export async function importSource(
       rejectedByReason: tables.rejectedByReason as Record<string, number>,
       labels: observer.labels(),
       bytes,
-      contentHash: hash.digest('hex'),
+      contentHash: inputs.digest('hex'),
     };
   } catch (error) {
     await rm(scratch, { recursive: true, force: true });
@@ -264,7 +264,7 @@ async function guessFormat(
 }
 
 function contentHash(text: string): string {
-  return createHash('sha256').update(text).digest('hex').slice(0, 32);
+  return hash('sha256', text, 'hex').slice(0, 32);
 }
 
 /** What two rows must share to count as duplicates: words and roles, not case or spacing. */
@@ -273,12 +273,17 @@ function normalised(messages: readonly Message[]): string {
 }
 
 function sameWords(text: string): string {
-  return text.normalize('NFC').toLowerCase().replace(/\s+/g, ' ').trim();
+  // Single spaces, nearly all there is to match, are left alone.
+  return text
+    .normalize('NFC')
+    .toLowerCase()
+    .replace(/\s{2,}|[^\S ]/g, ' ')
+    .trim();
 }
 
 export async function fileHash(file: string): Promise<Buffer> {
-  const hash = createHash('sha256');
+  const digest = createHash('sha256');
   for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>)
-    hash.update(chunk);
-  return hash.digest();
+    digest.update(chunk);
+  return digest.digest();
 }

@@ -198,7 +198,7 @@ test('the format in which rows can be read wins over one whose columns come firs
       { from: 'gpt', value: 'a' },
     ],
   };
-  expect(guessOf([row, row])).toMatchObject({ format: 'sharegpt', readable: 2, others: ['messages'] });
+  expect(guessOf([row, row])).toMatchObject({ format: 'sharegpt', readable: 2, others: [] });
 });
 
 describe('further shapes', () => {

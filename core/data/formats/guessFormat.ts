@@ -42,7 +42,7 @@ export interface Guess {
   sampled: number;
   /** Sample rows from which a conversation can be read in this format. */
   readable: number;
-  /** Other formats whose columns more than half of the sample rows have too. */
+  /** Other formats in which at least half as many rows can be read. */
   others: GuessedFormat[];
 }
 
@@ -89,7 +89,9 @@ export class FormatGuess {
       share: best ? best.matching / this.#sampled : 0,
       sampled: this.#sampled,
       readable: best?.readable ?? 0,
-      others: [...new Set(fitting.map(({ format }) => format))].filter((format) => format !== best?.format),
+      others: fitting
+        .filter(({ format, readable }) => format !== best!.format && readable > 0 && readable * 2 >= most)
+        .map(({ format }) => format),
     };
   }
 }
