@@ -5,7 +5,7 @@ import { badRow, maxRowBytes, tooLong, type RawRow } from './rawRow.ts';
 import { parseRow } from './jsonRows.ts';
 
 /** Holds one row group's columns as they lie in the file, and DuckDB's pieces of them. */
-const readMemory = '384MB';
+const readMemory = '1GB';
 /** Rows that are tried one by one, around one that cannot be decoded. */
 const windowRows = 2048;
 /** Beyond so many undecodable rows the file is named as a whole. */
