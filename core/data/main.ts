@@ -48,7 +48,7 @@ const handlers: { [N in RequestName]: Handler<N> } = {
     const { ids, offsets } = await tokenizer.encodeBatch(texts, { threads });
     return { ids: texts.map((_, index) => Array.from(ids.subarray(offsets[index], offsets[index + 1]))) };
   },
-  readTokenizer,
+  readTokenizer: (params) => readTokenizer(params, loadAddon),
   inspectModel: ({ dir }) => loadAddon().inspectModel(dir),
   async hashModel({ dir }, report) {
     const identity = await loadAddon().hashModel(dir, ({ done, total, unit }) =>

@@ -3,7 +3,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { readTokenizer } from './readTokenizer.ts';
+import type { Addon } from '../engine/AddonTypes.ts';
+import { readTokenizer as readWith } from './readTokenizer.ts';
+
+/** Folders need no addon. */
+const readTokenizer = ({ dir }: { dir: string }) =>
+  readWith({ dir }, () => {
+    throw new Error('loaded the addon');
+  });
 
 let dir: string;
 beforeEach(() => {
@@ -78,4 +85,13 @@ test.each([
 
 test('names a folder without tokenizer.json', async () => {
   await expect(readTokenizer({ dir })).rejects.toMatchObject({ code: 'not_found' });
+});
+
+test("takes a GGUF file's from the addon", async () => {
+  const tokens = { bos: null, eos: '</s>', specials: ['</s>'], chatTemplate: '{{ messages }}' };
+  const inspectGgufTokenizer = (path: string) =>
+    Promise.resolve({ ...tokens, stopIds: Int32Array.of(path === '/m/Model.GGUF' ? 2 : 0) });
+  expect(
+    await readWith({ dir: '/m/Model.GGUF' }, () => ({ inspectGgufTokenizer }) as Partial<Addon> as Addon),
+  ).toEqual({ tokens, stopIds: [2] });
 });

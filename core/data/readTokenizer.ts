@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import * as z from 'zod';
 import { CaravanError } from '../shared/contract/errors.ts';
 import { addedTokensSchema, tokenizerConfigSchema } from '../shared/model/tokenizerConfig.ts';
-import type { RequestParams, RequestResult } from './protocol.ts';
+import { isGgufPath } from '../shared/model/modelPath.ts';
+import type { AddonLoader, RequestParams, RequestResult } from './protocol.ts';
 
 const idsSchema = z
   .union([z.number().int(), z.array(z.number().int())])
@@ -13,13 +14,18 @@ const idsSchema = z
 const specialIdsSchema = z.object({ bos_token_id: idsSchema, eos_token_id: idsSchema });
 
 /**
- * What templates and chats need of a model folder's tokenizer files. Of tokenizer.json, which can be large, only the
+ * What templates and chats need of a GGUF file's metadata or a model folder's tokenizer files. Of tokenizer.json, which can be large, only the
  * special tokens; all other files may be absent.
  * @throws `not_found` without tokenizer.json; `tokenizer_invalid` naming the file that is malformed.
  */
-export async function readTokenizer({
-  dir,
-}: RequestParams<'readTokenizer'>): Promise<RequestResult<'readTokenizer'>> {
+export async function readTokenizer(
+  { dir }: RequestParams<'readTokenizer'>,
+  loadAddon: AddonLoader,
+): Promise<RequestResult<'readTokenizer'>> {
+  if (isGgufPath(dir)) {
+    const { stopIds, ...tokens } = await loadAddon().inspectGgufTokenizer(dir);
+    return { tokens, stopIds: [...stopIds] };
+  }
   const tokenizer = await readJson(join(dir, 'tokenizer.json'), addedTokensSchema);
   if (tokenizer === null)
     throw new CaravanError('not_found', 'the folder has no tokenizer.json', {

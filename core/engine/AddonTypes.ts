@@ -12,17 +12,22 @@ export interface Addon {
   buildInfo(): BuildInfo;
   /** The devices this build can compute on. The CPU is always the first. */
   devices(): DeviceInfo[];
-  /** @throws code `bad_file` or `tokenizer_invalid`, naming the field of tokenizer.json that is wrong. */
-  openTokenizer(tokenizerJsonPath: string): Promise<AddonTokenizer>;
+  /**
+   * @param path tokenizer.json or a GGUF file
+   * @throws code `bad_file` or `tokenizer_invalid`, naming the field that is wrong.
+   */
+  openTokenizer(path: string): Promise<AddonTokenizer>;
   /** SHA-256 of a file, as lower-case hex, read in the background. */
   hashFile(path: string): Promise<string>;
-  /** SHA-256 over names, types, shapes and bytes of all tensors of a model folder, sorted by name: the model's identity,
-   * however its files are cut. */
-  hashModel(dir: string, onProgress?: (progress: Progress) => void): Promise<string>;
-  /** Reads config.json and the tensor headers alone. */
-  inspectModel(dir: string): Promise<ModelSummary>;
+  /** SHA-256 over names, types, shapes and bytes of all tensors of a model folder or GGUF file, sorted by name: the
+   * model's identity, however its files are cut. */
+  hashModel(path: string, onProgress?: (progress: Progress) => void): Promise<string>;
+  /** Reads config.json and the tensor headers of a folder, or the metadata of a GGUF file, alone. */
+  inspectModel(path: string): Promise<ModelSummary>;
   /** Reads the header of one safetensors file. */
   inspectSafetensors(path: string): Promise<{ tensors: TensorSummary[]; metadata: Record<string, string> }>;
+  /** What templates and chats need of a GGUF file's tokenizer. @throws code `bad_file` or `tokenizer_invalid`. */
+  inspectGgufTokenizer(path: string): Promise<GgufTokenizerSummary>;
   /** Writes one token shard (see {@link TokenShard}); bytes depend on the arguments alone. */
   writeTokenShard(path: string, shard: TokenShard): Promise<void>;
   readTokenShardInfo(path: string): Promise<TokenShardInfo>;
@@ -102,6 +107,16 @@ export interface TensorSummary {
   shape: number[];
 }
 
+export interface GgufTokenizerSummary {
+  /** Null where the tokenizer has none. */
+  bos: string | null;
+  eos: string | null;
+  specials: string[];
+  /** Jinja. */
+  chatTemplate: string | null;
+  stopIds: Int32Array;
+}
+
 export interface ModelSummary {
   architecture: string;
   /** llama, mistral, qwen2, qwen3. */
@@ -176,7 +191,7 @@ export interface CheckpointInfo {
 // Inference
 
 export interface OpenModelOptions {
-  /** Folder with config.json and safetensors. */
+  /** Folder with config.json and safetensors, or a GGUF file. */
   modelDir: string;
   baseDtype: 'f32' | 'bf16' | 'nf4';
   computeDtype: 'f32' | 'bf16';

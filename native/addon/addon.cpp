@@ -40,6 +40,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add("hashModel", hash_model_folder);
   add("inspectModel", inspect_model);
   add("inspectSafetensors", inspect_safetensors);
+  add("inspectGgufTokenizer", inspect_gguf_tokenizer);
   add("writeTokenShard", write_shard);
   add("readTokenShardInfo", read_shard_info);
   add("readTokenShardRows", read_shard_rows);

@@ -13,6 +13,8 @@
 #include "addon/task.h"
 #include "addon/values.h"
 #include "engine/data/row_order.h"
+#include "engine/data/tokenizer_gguf.h"
+#include "engine/io/gguf.h"
 #include "engine/io/model_identity.h"
 #include "engine/io/safetensors.h"
 #include "engine/io/sha256.h"
@@ -37,6 +39,17 @@ Napi::Value to_js(Napi::Env env, const Header& header) {
                return item;
              }));
   result.Set("metadata", text_map(env, header.metadata));
+  return result;
+}
+
+Napi::Value to_js(Napi::Env env, const GgufTemplate& found) {
+  const auto maybe = [&](const std::optional<std::string>& value) { return value ? text(env, *value) : env.Null(); };
+  const Napi::Object result = Napi::Object::New(env);
+  result.Set("bos", maybe(found.bos));
+  result.Set("eos", maybe(found.eos));
+  result.Set("specials", array_of(env, found.specials, text));
+  result.Set("chatTemplate", maybe(found.chat_template));
+  result.Set("stopIds", int32_array(env, found.stop_ids));
   return result;
 }
 
@@ -93,7 +106,16 @@ Napi::Value inspect_safetensors(const Napi::CallbackInfo& info) {
           const SafetensorsFile file = SafetensorsFile::open(path);
           return Header{file.tensors(), file.metadata()};
         },
-        to_js);
+        [](Napi::Env env, const Header& header) { return to_js(env, header); });
+  });
+}
+
+Napi::Value inspect_gguf_tokenizer(const Napi::CallbackInfo& info) {
+  return promised(info.Env(), [&]() -> Napi::Value {
+    return PromiseWorker<GgufTemplate>::run(
+        info.Env(),
+        [path = to_text(info[0], "inspectGgufTokenizer: path")] { return read_gguf_template(GgufFile::open(path)); },
+        [](Napi::Env env, const GgufTemplate& found) { return to_js(env, found); });
   });
 }
 

@@ -10,7 +10,7 @@ import type { Verb, VerbContext } from '../Verb.ts';
 export const verb: Verb = {
   summary: 'Talk to a model: one prompt, or a conversation on the terminal.',
   usage: 'chat --model M [--prompt P] [--system S] [--temperature 0] [--max-tokens N] [--seed N] [--stop S]',
-  help: `--model M        a name in the library, run:RUN (its last checkpoint), or a folder
+  help: `--model M        a name in the library, run:RUN (its last checkpoint), a folder or a GGUF file
 --prompt P       answer this and end; without it a conversation starts (Ctrl-D ends it)
 --system S       system prompt
 --template T     auto (what the model was trained with), camelidae, model

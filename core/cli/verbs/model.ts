@@ -11,10 +11,10 @@ const actions = ['add', 'inspect', 'list', 'remove'] as const;
 
 export const verb: Verb = {
   summary: 'Add models to the library, list them, or look inside one.',
-  usage: 'model add DIR [--name NAME] | model inspect M | model list | model remove M',
-  help: `add      links a Hugging Face folder (config.json, safetensors, tokenizer.json) into the library
-inspect  architecture, parameters by group, tokenizer; M is a name or a folder
---name   what it is called; by default the folder's name`,
+  usage: 'model add DIR|FILE [--name NAME] | model inspect M | model list | model remove M',
+  help: `add      links a Hugging Face folder (config.json, safetensors, tokenizer.json) or a GGUF file into the library
+inspect  architecture, parameters by group, tokenizer; M is a name, a folder or a GGUF file
+--name   what it is called; by default the folder's or file's`,
   options: { name: { type: 'string' } },
   async run({ words, options, output, cwd, connect, interrupted }) {
     const [word, reference, extra] = words;

@@ -11,7 +11,7 @@ const textsPerCall = 1000;
 export const verb: Verb = {
   summary: 'Token ids of texts: the text alone, no BOS, EOS or template.',
   usage: 'tokenize --model M --jsonl F [--json]',
-  help: `--model M  a name in the library or a folder that holds at least tokenizer.json
+  help: `--model M  a name in the library, a folder that holds at least tokenizer.json, or a GGUF file
 --jsonl F  lines {"text": …}; prints one line {"ids": […]} for each, in order`,
   options: { model: { type: 'string' }, jsonl: { type: 'string' } },
   async run({ options, output, cwd, connect }) {

@@ -6,6 +6,7 @@ import { wallClock } from '../../shared/clock.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import type { TemplateTokens } from '../../shared/dataset/template.ts';
 import type { Model } from '../../shared/model/model.ts';
+import { isGgufPath } from '../../shared/model/modelPath.ts';
 import { checkName, freeName } from '../../shared/names.ts';
 import { fingerprintFiles, weightFiles } from './fingerprint.ts';
 import { createModelTable } from './modelTable.ts';
@@ -17,19 +18,23 @@ interface TokenizerFacts {
   stopIds: number[];
 }
 
-/** The model library: names for folders, and everything that a reference to a model can mean. */
+const giveModel = 'Give a folder with config.json, *.safetensors and tokenizer.json, or a GGUF file.';
+
+/** The model library: names for folders and GGUF files, and everything that a reference to a model can mean. */
 export function createModelsService(deps: ModelsDeps): ModelsService {
   const { store, emit, jobs, data, trainedModel, clock = wallClock } = deps;
   const table = createModelTable(store);
   const tokenizers = new Map<string, TokenizerFacts>();
 
   async function readTokenizer(dir: string): Promise<TokenizerFacts> {
-    const files = ['tokenizer.json', 'tokenizer_config.json', 'generation_config.json', 'config.json'];
+    const files = isGgufPath(dir)
+      ? [dir]
+      : ['tokenizer.json', 'tokenizer_config.json', 'generation_config.json', 'config.json'].map((name) =>
+          join(dir, name),
+        );
     const there = (
-      await Promise.all(files.map(async (name) => ((await kindOf(join(dir, name))) === 'file' ? name : null)))
-    )
-      .filter((name) => name !== null)
-      .map((name) => join(dir, name));
+      await Promise.all(files.map(async (file) => ((await kindOf(file)) === 'file' ? file : null)))
+    ).filter((file) => file !== null);
     const fingerprint = await fingerprintFiles(there);
     const known = tokenizers.get(dir);
     if (known?.fingerprint === fingerprint) return known;
@@ -47,7 +52,7 @@ export function createModelsService(deps: ModelsDeps): ModelsService {
     return {
       ...summary,
       parameters,
-      name: basename(dir),
+      name: nameOf(dir),
       dir,
       hasChatTemplate: tokenizer?.tokens.chatTemplate != null,
       bosToken: tokenizer?.tokens.bos ?? null,
@@ -59,7 +64,7 @@ export function createModelsService(deps: ModelsDeps): ModelsService {
   const models: Models = {
     async resolve(ref) {
       const model = table.find(ref);
-      if (model) return fromFolder(model.dir, model.name, model);
+      if (model) return fromPath(model.dir, model.name, model);
       if (ref.startsWith('run:')) {
         const trained = await trainedModel(ref.slice('run:'.length));
         if (trained) return fromRun(trained);
@@ -77,23 +82,24 @@ export function createModelsService(deps: ModelsDeps): ModelsService {
           'not_found',
           isAbsolute(ref)
             ? `there is no model in ${ref}`
-            : `'${ref}' is no model in the library, no run and no folder`,
-          { mend: 'List models with caravan model list and runs with caravan runs, or give a folder.' },
+            : `'${ref}' is no model in the library, no run, no folder and no GGUF file`,
+          { mend: 'List models with caravan model list and runs with caravan runs, or give a path.' },
         );
       const path = resolvePath(ref);
       if (kind === 'file') {
+        if (isGgufPath(path)) return fromPath(path, nameOf(path), table.findByDir(path));
         if (basename(path) === 'tokenizer.json')
-          return fromFolder(dirname(path), basename(dirname(path)), null);
-        throw new CaravanError('bad_file', 'this is a file; a model is a folder', {
+          return fromPath(dirname(path), basename(dirname(path)), null);
+        throw new CaravanError('bad_file', 'this file is no model', {
           place: { file: path },
-          mend: 'Give the folder that holds config.json, *.safetensors and tokenizer.json.',
+          mend: giveModel,
         });
       }
       if ((await kindOf(join(path, 'config.json'))) === null) {
         const trained = await trainedModel(path);
         if (trained) return fromRun(trained);
       }
-      return fromFolder(path, basename(path), table.findByDir(path));
+      return fromPath(path, basename(path), table.findByDir(path));
     },
     async identityOf(dir, onProgress, signal) {
       const fingerprint = await fingerprintFiles(await weightFiles(dir));
@@ -118,18 +124,23 @@ export function createModelsService(deps: ModelsDeps): ModelsService {
     inspect,
   };
 
-  async function fromFolder(dir: string, name: string, model: Model | null): Promise<ResolvedModel> {
+  async function fromPath(dir: string, name: string, model: Model | null): Promise<ResolvedModel> {
     if ((await kindOf(dir)) === null)
-      throw new CaravanError('not_found', `the folder of model '${name}' is gone`, {
-        place: { file: dir },
-        mend: 'Bring it back, or remove the model from the library and add it where it is now.',
-      });
+      throw new CaravanError(
+        'not_found',
+        `the ${isGgufPath(dir) ? 'file' : 'folder'} of model '${name}' is gone`,
+        {
+          place: { file: dir },
+          mend: 'Bring it back, or remove the model from the library and add it where it is now.',
+        },
+      );
     const { tokens, stopIds } = await readTokenizer(dir);
-    return { name, model, dir, tokenizerPath: join(dir, 'tokenizer.json'), tokens, stopIds, trained: null };
+    const tokenizerPath = isGgufPath(dir) ? dir : join(dir, 'tokenizer.json');
+    return { name, model, dir, tokenizerPath, tokens, stopIds, trained: null };
   }
 
   async function fromRun(trained: TrainedModel): Promise<ResolvedModel> {
-    const base = await fromFolder(trained.modelDir, trained.runName, table.findByDir(trained.modelDir));
+    const base = await fromPath(trained.modelDir, trained.runName, table.findByDir(trained.modelDir));
     return { ...base, trained };
   }
 
@@ -138,7 +149,7 @@ export function createModelsService(deps: ModelsDeps): ModelsService {
     handlers: {
       addModel({ path, name }) {
         if (!isAbsolute(path))
-          throw new CaravanError('bad_option', `give the model's folder as an absolute path, not '${path}'`, {
+          throw new CaravanError('bad_option', `give the model's path as an absolute one, not '${path}'`, {
             place: { field: 'path' },
           });
         const dir = resolvePath(path);
@@ -158,19 +169,16 @@ export function createModelsService(deps: ModelsDeps): ModelsService {
         }
         return jobs.submit({
           kind: 'model',
-          title: `add model ${name ?? basename(dir)}`,
+          title: `add model ${name ?? nameOf(dir)}`,
           lane: 'models',
           needs: [`model ${dir}`],
           async run({ signal, progress, setSubject }) {
             const kind = await kindOf(dir);
-            if (kind !== 'folder')
+            if (kind !== (isGgufPath(dir) ? 'file' : 'folder'))
               throw new CaravanError(
                 kind === null ? 'not_found' : 'bad_file',
-                kind === null ? 'there is no such folder' : 'this is a file; a model is a folder',
-                {
-                  place: { file: dir },
-                  mend: 'Give the folder that holds config.json, *.safetensors and tokenizer.json.',
-                },
+                kind === null ? 'there is no such folder or file' : `this ${kind} is no model`,
+                { place: { file: dir }, mend: giveModel },
               );
             const summary = await inspect(dir);
             const identity = await models.identityOf(
@@ -179,7 +187,7 @@ export function createModelsService(deps: ModelsDeps): ModelsService {
               signal,
             );
             if (signal.aborted) throw new CaravanError('cancelled', 'adding the model was cancelled');
-            const wanted = name ?? known?.name ?? basename(dir);
+            const wanted = name ?? known?.name ?? nameOf(dir);
             const model: Model = {
               ...summary,
               identity,
@@ -218,6 +226,11 @@ export function createModelsService(deps: ModelsDeps): ModelsService {
     },
     close: () => Promise.resolve(),
   };
+}
+
+/** What a model is called by its path. */
+function nameOf(path: string): string {
+  return isGgufPath(path) ? basename(path).slice(0, -'.gguf'.length) : basename(path);
 }
 
 async function kindOf(path: string): Promise<'file' | 'folder' | null> {

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { stat, readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { isGgufPath } from '../../shared/model/modelPath.ts';
 
 /** Names, sizes and times of files in a few words: what changes when they do, without reading them. */
 export async function fingerprintFiles(files: readonly string[]): Promise<string> {
@@ -13,8 +14,9 @@ export async function fingerprintFiles(files: readonly string[]): Promise<string
   return createHash('sha256').update(parts.join('\n')).digest('hex');
 }
 
-/** The files that make a model what it is. */
+/** The files that make a model what it is: those of its folder, or the GGUF file itself. */
 export async function weightFiles(dir: string): Promise<string[]> {
+  if (isGgufPath(dir)) return [dir];
   const names = await readdir(dir);
   return names
     .filter((name) => name.endsWith('.safetensors') || name.endsWith('.index.json') || name === 'config.json')

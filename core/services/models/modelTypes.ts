@@ -24,7 +24,7 @@ export interface ModelsDeps {
 export interface TrainedModel {
   runId: string;
   runName: string;
-  /** Folder of the base model. */
+  /** Folder or GGUF file of the base model. */
   modelDir: string;
   /** Newest checkpoint, or the one that was asked for. */
   checkpointDir: string;
@@ -36,9 +36,9 @@ export interface TrainedModel {
 export interface ResolvedModel {
   /** As shown to people. */
   name: string;
-  /** Null for a folder that is not in the library. */
+  /** Null for a path that is not in the library. */
   model: Model | null;
-  /** Folder of the (base) model. */
+  /** Folder or GGUF file of the (base) model. */
   dir: string;
   tokenizerPath: string;
   tokens: TemplateTokens;
@@ -51,19 +51,19 @@ export interface ResolvedModel {
 /** For the other services. */
 export interface Models {
   /**
-   * A name or id in the library, `run:<id or name>`, a run's id or name, or a folder; in this order.
-   * @throws `not_found`, saying what was tried; `bad_file` where a folder is no model.
+   * A name or id in the library, `run:<id or name>`, a run's id or name, or a path; in this order.
+   * @throws `not_found`, saying what was tried; `bad_file` where the path is no model.
    */
   resolve(ref: string): Promise<ResolvedModel>;
-  /** SHA-256 over all tensors of a model folder; remembered as long as its files keep size and time. */
+  /** SHA-256 over all tensors of a model; remembered as long as its files keep size and time. */
   identityOf(
     dir: string,
     onProgress?: (done: number, total: number | null) => void,
     signal?: AbortSignal,
   ): Promise<string>;
-  /** SHA-256 of tokenizer.json, remembered likewise. */
+  /** SHA-256 of tokenizer.json or GGUF file, remembered likewise. */
   tokenizerHash(tokenizerPath: string): Promise<string>;
-  /** Reads config.json and headers. */
+  /** Reads configuration and headers. */
   inspect(dir: string): Promise<Omit<Model, 'id' | 'addedAt'>>;
 }
 

@@ -197,7 +197,30 @@ describe('a reference', () => {
     await expect(service.models.resolve(ref)).rejects.toMatchObject({ code });
   });
 
-  test('to a file says that a model is a folder', async () => {
+  test('to a GGUF file, which is its own tokenizer, and to its run', async () => {
+    const file = join(dir, 'Tiny.Q8_0.gguf');
+    writeFileSync(file, 'GGUF');
+    expect(await service.models.resolve(file)).toMatchObject({
+      name: 'Tiny.Q8_0',
+      dir: file,
+      tokenizerPath: file,
+      model: null,
+    });
+    expect(await service.models.identityOf(file)).toBe('identity of Tiny.Q8_0.gguf');
+    const job = await add(file);
+    expect(await service.handlers.getModel({ id: job.subjectId! })).toMatchObject({
+      name: 'Tiny.Q8_0',
+      dir: file,
+      identity: 'identity of Tiny.Q8_0.gguf',
+    });
+    rmSync(file);
+    await expect(service.models.resolve('Tiny.Q8_0')).rejects.toMatchObject({
+      code: 'not_found',
+      message: expect.stringContaining('the file of model'),
+    });
+  });
+
+  test('to a file that is no model says so', async () => {
     const folder = modelFolder('tiny');
     await expect(service.models.resolve(join(folder, 'model.safetensors'))).rejects.toMatchObject({
       code: 'bad_file',

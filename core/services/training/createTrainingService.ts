@@ -174,10 +174,10 @@ export function createTrainingService(deps: TrainingDeps): TrainingService {
     const record = recordOf(id);
     checkAction(record.run, 'resume');
     await checkSameMix(record.lock.mix, datasets);
-    if (!(await isFolder(record.lock.model.dir)))
+    if (!(await exists(record.lock.model.dir)))
       throw new CaravanError('not_found', `the base model of run '${record.run.name}' is gone`, {
         place: { file: record.lock.model.dir },
-        mend: 'Bring its folder back.',
+        mend: 'Bring it back to where it was.',
       });
     // Two calls at once must not queue it twice.
     checkAction(recordOf(id).run, 'resume');
@@ -426,6 +426,10 @@ function estimate(
   if (tokens === null || rows === 0 || probe.tokensPerSecond <= 0) return null;
   const seen = Math.min(plan.steps * config.batchSize, rows * config.epochs);
   return ((seen * (tokens / rows)) / probe.tokensPerSecond) * 1000;
+}
+
+async function exists(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => null)) !== null;
 }
 
 async function isFolder(path: string): Promise<boolean> {

@@ -11,6 +11,7 @@
 #include "engine/data/tokenizer_added.h"
 #include "engine/data/tokenizer_bpe.h"
 #include "engine/data/tokenizer_decode.h"
+#include "engine/data/tokenizer_gguf.h"
 #include "engine/data/tokenizer_json.h"
 #include "engine/data/tokenizer_normalize.h"
 #include "engine/data/tokenizer_split.h"
@@ -220,6 +221,7 @@ Tokenizer::Tokenizer(TokenizerSpec spec) : state_(std::make_unique<State>(std::m
 Tokenizer::~Tokenizer() = default;
 
 std::shared_ptr<const Tokenizer> Tokenizer::from_file(const std::string& path) {
+  if (is_gguf_file(path)) return from_spec(read_gguf_tokenizer(GgufFile::open(path)));
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   const std::streamoff size = file ? static_cast<std::streamoff>(file.tellg()) : -1;
   if (size < 0) throw EngineError("tokenizer_invalid", path + " cannot be read");

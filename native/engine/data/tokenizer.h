@@ -1,4 +1,4 @@
-// The tokenizer of mixer, training, chat and score: Hugging Face's ids, from tokenizer.json.
+// The tokenizer of mixer, training, chat and score: Hugging Face's ids, from tokenizer.json or a GGUF file.
 #pragma once
 
 #include <cstddef>
@@ -23,9 +23,10 @@ struct EncodeOptions {
 /// Immutable; one may be used by many threads at once.
 class Tokenizer {
  public:
+  /// @param path tokenizer.json, or a GGUF file
   /// @throws EngineError "tokenizer_invalid" when the file cannot be read, is hostile, or asks for what this engine
   ///   does not do; the message names the field
-  static std::shared_ptr<const Tokenizer> from_file(const std::string& tokenizer_json_path);
+  static std::shared_ptr<const Tokenizer> from_file(const std::string& path);
   /// @param name what messages call the document
   static std::shared_ptr<const Tokenizer> from_json(std::string_view json, std::string_view name);
   /// From any other format's reader.

@@ -7,10 +7,10 @@
 
 namespace caravan {
 
-/// SHA-256, in lower-case hex, over all tensors of a model folder sorted by name: of each its name, type, shape and
+/// SHA-256, in lower-case hex, over all tensors of a model folder or GGUF file sorted by name: of each its name, type, shape and
 /// bytes. Sharding, file order and metadata do not change it.
 /// @param progress (done, total bytes), about once every 16 MiB; may be empty
 /// @throws EngineError bad_file
-std::string hash_model(const std::string& dir, const std::function<void(int64_t, int64_t)>& progress = {});
+std::string hash_model(const std::string& path, const std::function<void(int64_t, int64_t)>& progress = {});
 
 }  // namespace caravan

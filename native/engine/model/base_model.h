@@ -79,9 +79,10 @@ struct BaseModel {
   size_t bytes() const;
 };
 
-/// Loads config.json and the safetensors (single or sharded) of `dir`, one tensor at a time, checking every shape.
+/// Loads a Hugging Face folder (config.json, safetensors single or sharded) or a GGUF file, one tensor at a time, checking
+/// every shape.
 /// `progress` (done, total bytes) may be empty. @throws EngineError bad_file naming file and tensor.
-std::shared_ptr<const BaseModel> load_base_model(const Exec& exec, const std::string& dir, const BaseOptions& options,
+std::shared_ptr<const BaseModel> load_base_model(const Exec& exec, const std::string& path, const BaseOptions& options,
                                                  const std::function<void(int64_t, int64_t)>& progress = {});
 
 /// Random weights for pre-training: normal(0, 0.02), output projections (o, down) normal(0, 0.02 / sqrt(2 L)), norms 1,

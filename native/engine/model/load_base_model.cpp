@@ -1,5 +1,5 @@
-#include "engine/io/safetensors.h"
 #include "engine/model/base_model.h"
+#include "engine/model/model_source.h"
 #include "engine/platform/error.h"
 
 namespace caravan {
@@ -12,16 +12,17 @@ std::string shape_text(const std::vector<int64_t>& shape) {
   return text + ")";
 }
 
-/// Reads the tensors of one folder into what the base keeps, one at a time.
+/// Reads the tensors of one stored model into what the base keeps, one at a time.
 class Loader {
  public:
-  Loader(const Exec& exec, const std::string& dir, const BaseOptions& options,
+  Loader(const Exec& exec, const std::string& path, const BaseOptions& options,
          const std::function<void(int64_t, int64_t)>& progress)
-      : exec_(exec), dir_(dir), options_(options), progress_(progress), tensors_(ModelTensors::open(dir)) {
-    total_ = static_cast<int64_t>(tensors_.file_bytes());
+      : exec_(exec), path_(path), options_(options), progress_(progress), source_(ModelSource::open(path)) {
+    total_ = static_cast<int64_t>(source_->tensor_bytes());
   }
 
-  bool has(const std::string& name) const { return tensors_.find(name).tensor != nullptr; }
+  const ModelConfig& config() const { return source_->config(); }
+  bool has(const std::string& name) const { return source_->find(name).has_value(); }
 
   /// A projection: in the base's dtype.
   StoredWeight projection(const std::string& name, int64_t rows, int64_t cols) {
@@ -45,29 +46,30 @@ class Loader {
   }
 
   DeviceBuffer read(const std::string& name, const std::vector<int64_t>& shape, DType dtype) {
-    const ModelTensors::Entry entry = tensors_.find(name);
-    if (entry.tensor == nullptr) {
-      throw EngineError("bad_file", dir_ + ": tensor " + name +
-                                        " is missing from the safetensors; config.json and "
-                                        "weights must be of the same model");
+    const std::optional<ModelSource::Stored> stored = source_->find(name);
+    const std::string config_place = source_->config_place();
+    if (!stored) {
+      throw EngineError("bad_file", path_ + ": the weights lack tensor " + name + ", which " + config_place +
+                                        " asks for; it and the weights must be of the same model");
     }
-    if (entry.tensor->shape != shape) {
-      throw EngineError("bad_file", entry.file->path() + ": tensor " + name + " has shape " +
-                                        shape_text(entry.tensor->shape) + ", but config.json asks for " +
-                                        shape_text(shape));
+    if (stored->shape != shape) {
+      throw EngineError("bad_file", stored->place + " has shape " + shape_text(stored->shape) + ", but " +
+                                        config_place + " asks for " + shape_text(shape));
     }
-    DeviceBuffer buffer = DeviceBuffer::of(exec_.device, dtype, entry.tensor->elements());
-    read_tensor(*entry.file, *entry.tensor, buffer.ptr(dtype));
-    done_ += static_cast<int64_t>(entry.tensor->size);
+    int64_t elements = 1;
+    for (const int64_t extent : shape) elements *= extent;
+    DeviceBuffer buffer = DeviceBuffer::of(exec_.device, dtype, elements);
+    source_->read(name, buffer.ptr(dtype));
+    done_ += static_cast<int64_t>(stored->bytes);
     if (progress_) progress_(done_, total_);
     return buffer;
   }
 
   const Exec& exec_;
-  const std::string& dir_;
+  const std::string& path_;
   const BaseOptions& options_;
   const std::function<void(int64_t, int64_t)>& progress_;
-  ModelTensors tensors_;
+  std::unique_ptr<ModelSource> source_;
   int64_t done_ = 0;
   int64_t total_ = 0;
 };
@@ -102,13 +104,13 @@ BaseLayer load_layer(Loader& loader, const ModelConfig& config, int64_t index) {
 
 }  // namespace
 
-std::shared_ptr<const BaseModel> load_base_model(const Exec& exec, const std::string& dir, const BaseOptions& options,
+std::shared_ptr<const BaseModel> load_base_model(const Exec& exec, const std::string& path, const BaseOptions& options,
                                                  const std::function<void(int64_t, int64_t)>& progress) {
   auto model = std::make_shared<BaseModel>();
-  model->config = read_model_config(dir);
+  Loader loader(exec, path, options, progress);
+  model->config = loader.config();
   model->options = options;
   const ModelConfig& config = model->config;
-  Loader loader(exec, dir, options, progress);
   model->embedding = loader.dense("model.embed_tokens.weight", config.vocab_size, config.hidden_size);
   model->layers.reserve(static_cast<size_t>(config.num_layers));
   for (int64_t i = 0; i < config.num_layers; ++i) model->layers.push_back(load_layer(loader, config, i));

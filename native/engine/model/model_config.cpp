@@ -10,6 +10,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "engine/io/gguf.h"
+#include "engine/model/gguf_config.h"
 #include "engine/platform/error.h"
 
 namespace caravan {
@@ -247,8 +249,9 @@ ModelConfig parse_model_config(const std::string& json, const std::string& file)
   return config;
 }
 
-ModelConfig read_model_config(const std::string& dir) {
-  const std::string file = dir + "/config.json";
+ModelConfig read_model_config(const std::string& path) {
+  if (is_gguf_file(path)) return read_gguf_config(GgufFile::open(path));
+  const std::string file = path + "/config.json";
   std::ifstream stream(file, std::ios::binary);
   if (!stream) {
     throw EngineError("bad_file", file + ": cannot be read; a model folder must hold config.json and its safetensors");
@@ -288,6 +291,10 @@ Json rope_json(const ModelConfig& config) {
               {"low_freq_factor", rope.low_freq_factor},
               {"high_freq_factor", rope.high_freq_factor},
               {"original_max_position_embeddings", rope.original_max_positions}};
+    case RopeKind::divisors:
+      throw EngineError("bad_option",
+                        "this model scales each rotary frequency by a factor of its own, which config.json cannot say; "
+                        "start from the original model's folder to write one");
     case RopeKind::yarn: break;
   }
   Json yarn = {{"rope_type", "yarn"},

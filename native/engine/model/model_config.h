@@ -7,7 +7,7 @@
 
 namespace caravan {
 
-enum class RopeKind : uint8_t { plain, linear, dynamic, llama3, yarn };
+enum class RopeKind : uint8_t { plain, linear, dynamic, llama3, yarn, divisors };
 
 /// Scaling of the rotary frequencies (transformers' modeling_rope_utils). Fields that a kind does not use keep their
 /// defaults.
@@ -23,6 +23,7 @@ struct RopeScaling {
   double mscale = 0.0;                 // yarn
   double mscale_all_dim = 0.0;         // yarn
   bool truncate = true;                // yarn
+  std::vector<float> divisors;         // divisors: (head_dim / 2), one for each frequency; GGUF alone has them
 };
 
 /// A decoder of the Llama family: RMSNorm, RoPE, grouped-query attention, SwiGLU.
@@ -58,10 +59,10 @@ struct ModelConfig {
   int64_t max_sequence() const;
 };
 
-/// Reads `dir`/config.json.
+/// Reads `path`/config.json, or the metadata of the GGUF file that `path` is.
 /// @throws EngineError bad_file (unreadable, not JSON, a key missing or of the wrong type or range: named with its
 /// mend) or unsupported_architecture.
-ModelConfig read_model_config(const std::string& dir);
+ModelConfig read_model_config(const std::string& path);
 /// The same from text; `file` is what messages call it.
 ModelConfig parse_model_config(const std::string& json, const std::string& file);
 /// config.json text that read_model_config and transformers read back to the same model.

@@ -1,10 +1,9 @@
 #include "engine/model/model_summary.h"
 
-#include <set>
 #include <sstream>
 
-#include "engine/io/safetensors.h"
 #include "engine/model/base_model.h"
+#include "engine/model/model_source.h"
 #include "engine/platform/error.h"
 
 namespace caravan {
@@ -24,18 +23,17 @@ ParameterCounts count_parameters(const ModelConfig& config) {
   return counts;
 }
 
-ModelSummary summarize_model(const std::string& dir) {
+ModelSummary summarize_model(const std::string& path) {
+  const std::unique_ptr<ModelSource> source = ModelSource::open(path);
   ModelSummary summary;
-  summary.config = read_model_config(dir);
+  summary.config = source->config();
   summary.parameters = count_parameters(summary.config);
-  const ModelTensors tensors = ModelTensors::open(dir);
-  summary.file_bytes = tensors.file_bytes();
-  std::set<std::string> types;
-  for (const auto& [name, entry] : tensors.entries()) types.insert(stored_type_name(entry.tensor->type));
-  summary.stored_types.assign(types.begin(), types.end());
+  summary.file_bytes = source->tensor_bytes();
+  summary.stored_types = source->stored_types();
   const auto require = [&](const std::string& name) {
-    if (tensors.find(name).tensor == nullptr) {
-      throw EngineError("bad_file", dir + ": the weights lack " + name + ", which config.json asks for");
+    if (!source->find(name)) {
+      throw EngineError("bad_file",
+                        path + ": the weights lack " + name + ", which " + source->config_place() + " asks for");
     }
   };
   require("model.embed_tokens.weight");
@@ -55,6 +53,7 @@ std::string describe_rope_scaling(const RopeScaling& scaling) {
     case RopeKind::dynamic: text << "dynamic"; break;
     case RopeKind::llama3: text << "llama3"; break;
     case RopeKind::yarn: text << "yarn"; break;
+    case RopeKind::divisors: return "a divisor for each frequency";
   }
   text << " x" << scaling.factor;
   return text.str();

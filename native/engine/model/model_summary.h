@@ -1,4 +1,4 @@
-// What a model folder holds, from config.json and the tensor headers alone.
+// What a stored model holds, from its configuration and the tensor headers alone.
 #pragma once
 
 #include <cstdint>
@@ -21,14 +21,14 @@ struct ParameterCounts {
 struct ModelSummary {
   ModelConfig config;
   ParameterCounts parameters;
-  std::vector<std::string> stored_types;  // safetensors' names, sorted
+  std::vector<std::string> stored_types;  // as the format names them, sorted
   uint64_t file_bytes = 0;
 };
 
 ParameterCounts count_parameters(const ModelConfig& config);
 
 /// @throws EngineError bad_file (also where a tensor that the configuration needs is missing), unsupported_architecture
-ModelSummary summarize_model(const std::string& dir);
+ModelSummary summarize_model(const std::string& path);
 
 /// "llama3 x8", "yarn x4"; empty for a model without scaling.
 std::string describe_rope_scaling(const RopeScaling& scaling);

@@ -75,6 +75,9 @@ std::vector<double> rope_frequencies(const ModelConfig& config, int64_t position
   if (rope.kind == RopeKind::llama3) {
     for (double& frequency : frequencies) frequency = llama3_frequency(frequency, rope);
   }
+  if (rope.kind == RopeKind::divisors) {
+    for (size_t i = 0; i < frequencies.size(); ++i) frequencies[i] /= double{rope.divisors[i]};
+  }
   if (rope.kind == RopeKind::yarn) scale_yarn(frequencies, config);
   *attention_factor = rope.kind == RopeKind::yarn ? yarn_attention_factor(rope) : 1.0;
   return frequencies;
