@@ -300,7 +300,8 @@ TEST_CASE("SmolLM2's GGUF scores as transformers does to 1e-4 per token") {
     const auto first = static_cast<int64_t>(row.size());
     const std::vector<int32_t> continuation = lines[i].at("continuation_ids");
     row.insert(row.end(), continuation.begin(), continuation.end());
-    const std::vector<ScoreResult> results = opened->score(std::vector{row}, std::vector{first});
+    const std::vector<ScoreResult> results =
+        opened->score(std::vector<std::vector<int32_t>>{row}, std::vector<int64_t>{first});
     const std::vector<double> expected = lines[i].at("token_logprobs");
     REQUIRE(results[0].token_logprobs.size() == expected.size());
     for (size_t t = 0; t < expected.size(); ++t, ++tokens)
