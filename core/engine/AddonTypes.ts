@@ -35,6 +35,8 @@ export interface Addon {
   readTokenShardRows(path: string, rows: number[]): Promise<TokenShardRow[]>;
   /** Row numbers in the order in which `epoch` (from 0) visits them: a pure function of its arguments. */
   rowOrder(seed: number, epoch: number, rows: number): Int32Array;
+  /** A search for near-duplicates by MinHash and locality-sensitive hashing. */
+  createNearDuplicates(options: NearDuplicateOptions): Promise<AddonNearDuplicates>;
   openModel(options: OpenModelOptions): Promise<AddonModel>;
   /** Loads nothing heavy yet: {@link AddonTrainer.start} does. */
   createTrainer(options: TrainOptions, listener: TrainListener): AddonTrainer;
@@ -96,6 +98,50 @@ export interface AddonTokenizer {
   idToToken(id: number): string | null;
   isSpecial(id: number): boolean;
   dispose(): void;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Near-duplicates
+
+/** Words are runs of letters, digits and marks in lower case (an ideograph or kana is one by itself); a shingle is
+ * `ngram` words in a row, or the whole text where it has fewer. */
+export interface NearDuplicateOptions {
+  ngram: number;
+  permutations: number;
+  /** Bands of `floor(permutations / bands)` minima; left out: the number that errs least at `threshold`. */
+  bands?: number;
+  /** Rows are alike at this Jaccard similarity of their shingles, or above. */
+  threshold: number;
+  /** Of the permutations. */
+  seed: number;
+  /** 0: one per core. No result depends on it. */
+  threads?: number;
+}
+
+/** Every row is added, then the texts of the candidates are loaded, group by group, and judged. One call at a time. */
+export interface AddonNearDuplicates {
+  readonly bands: number;
+  readonly rowsPerBand: number;
+  /** Rows are numbered from 0 in the order of all calls; `8 * bands` bytes of each are kept. */
+  add(texts: string[]): Promise<void>;
+  /** Rows that share a band with another, by connected group: [offsets[g], offsets[g + 1]) of `rows`. */
+  findCandidates(): Promise<{ rows: Int32Array; offsets: Int32Array }>;
+  /** The texts of candidates once more: 8 bytes a shingle are kept until `verify`. */
+  load(rows: Int32Array, texts: string[]): Promise<void>;
+  /** Judges the groups that are loaded, all rows of each, and lets them go. @throws `wrong_state` where one is missing */
+  verify(): Promise<NearDuplicateRows>;
+  dispose(): void;
+}
+
+/** Rows to leave out, one an element. Of a cluster, which is what alike candidates connect, the first row stays. */
+export interface NearDuplicateRows {
+  rows: Int32Array;
+  /** The row of its cluster that stays, and the exact Jaccard similarity to it. */
+  kept: Int32Array;
+  jaccard: Float64Array;
+  /** `kept` where that is alike, else the first row of the cluster that is. */
+  linked: Int32Array;
+  linkedJaccard: Float64Array;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

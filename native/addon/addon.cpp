@@ -5,6 +5,7 @@
 #include "addon/files.h"
 #include "addon/inference.h"
 #include "addon/machine.h"
+#include "addon/near_duplicates.h"
 #include "addon/tokenizer.h"
 #include "addon/trainer.h"
 #include "addon/training_plan.h"
@@ -26,6 +27,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   auto* environment = new Environment;
   env.SetInstanceData(environment);
   environment->tokenizer_class = Napi::Persistent(TokenizerObject::define(env));
+  environment->near_duplicates_class = Napi::Persistent(NearDuplicatesObject::define(env));
   environment->model_class = Napi::Persistent(ModelObject::define(env));
   environment->trainer_class = Napi::Persistent(TrainerObject::define(env));
   env.AddCleanupHook(end_environment, environment);
@@ -45,6 +47,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add("readTokenShardInfo", read_shard_info);
   add("readTokenShardRows", read_shard_rows);
   add("rowOrder", order_rows);
+  add("createNearDuplicates", NearDuplicatesObject::create);
   add("openModel", ModelObject::open);
   add("createTrainer", TrainerObject::create);
   add("planTraining", plan_run);
