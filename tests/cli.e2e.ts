@@ -155,6 +155,40 @@ describe('without a model', () => {
     );
   });
 
+  test.runIf(addon)(
+    'near-duplicates are set aside, named with what they repeat, the same each time',
+    async () => {
+      const long = (index: number, end: string) =>
+        `Item ${index}: ${Array.from({ length: 40 }, (_, word) => `word${(index * 97 + word * 31) % 1009}`).join(' ')} ${end}`;
+      const lines = Array.from({ length: 60 }, (_, index) =>
+        JSON.stringify({ question: `What of ${index}?`, answer: long(index, 'at last.') }),
+      );
+      for (let index = 0; index < 12; index++)
+        lines.push(JSON.stringify({ question: `What of ${index}?`, answer: long(index, 'in the end!') }));
+      caravan.write('long.jsonl', lines.join('\n'));
+      await caravan.json<Source>('import', 'long.jsonl');
+      caravan.write(
+        'near.yaml',
+        'name: near\nsources: [{ name: long, source: long }]\ndedup: { method: near, ngram: 3, threshold: 0.75 }\n',
+      );
+      const [first, second] = [
+        await caravan.json<Mix>('mix', 'near.yaml', '--out', 'near-one'),
+        await caravan.json<Mix>('mix', 'near.yaml', '--out', 'near-two'),
+      ];
+      expect(first.sources).toMatchObject([
+        { rowsIn: 72, rows: 60, rejectedByReason: { near_duplicate: 12 } },
+      ]);
+      expect(first.recipe.dedup).toEqual({ method: 'near', ngram: 3, threshold: 0.75 });
+      expect(second.contentHash).toBe(first.contentHash);
+      const manifest = JSON.parse(
+        readFileSync(join(caravan.folder, 'near-one', 'manifest.json'), 'utf8'),
+      ) as object;
+      expect(manifest).toMatchObject({ nearDuplicates: { ngram: 3, clusters: 12, removed: 12 } });
+      const told = await caravan.run('mix', 'near.yaml');
+      expect(told.stdout).toContain('12 near_duplicate');
+    },
+  );
+
   test.each([
     [
       'a misspelled key',

@@ -45,8 +45,8 @@ export function parseYaml<S extends z.ZodType>(
   }
   const result = schema.safeParse(document.toJS());
   if (result.success) return result.data;
-  const issues = result.error.issues;
-  const issue = issues[0]!;
+  const { issues } = result.error;
+  const issue = innermost(issues[0]!);
   const path = issue.path.filter((key) => typeof key !== 'symbol');
   // A misspelt field is reported at its own key; a missing one at the mapping that lacks it.
   const unknown = issue.code === 'unrecognized_keys' ? issue.keys[0] : undefined;
@@ -109,6 +109,15 @@ function editDistance(a: string, b: string): number {
     row = next;
   }
   return row[b.length]!;
+}
+
+/** What is wrong inside a union: said by the alternative whose type the value has, if there is one. */
+function innermost(issue: z.core.$ZodIssue): z.core.$ZodIssue {
+  if (issue.code !== 'invalid_union') return issue;
+  const inner = issue.errors
+    .map(([first]) => first)
+    .find((first) => first !== undefined && (first.path.length > 0 || first.code === 'unrecognized_keys'));
+  return inner ? innermost({ ...inner, path: [...issue.path, ...inner.path] }) : issue;
 }
 
 function nearestNode(

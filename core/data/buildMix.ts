@@ -8,10 +8,12 @@ import { dirname, join } from 'node:path';
 import type { DuckDBConnection } from '@duckdb/node-api';
 import type { AddonTokenizer } from '../engine/AddonTypes.ts';
 import { CaravanError } from '../shared/contract/errors.ts';
+import { nearDuplicateSettings } from '../shared/dataset/dedup.ts';
 import type { Recipe, RecipeSource } from '../shared/dataset/recipe.ts';
 import type { Message, RejectReason } from '../shared/dataset/source.ts';
 import { renderTemplate, type TemplateTokens } from '../shared/dataset/template.ts';
 import { openDatabase, select, sqlString } from './database.ts';
+import { dropNearDuplicates, type NearDuplicateSummary } from './dropNearDuplicates.ts';
 import { encodeConversations } from '../prompt/encodeConversations.ts';
 import { fileHash } from './importSource.ts';
 import { renderJinja } from '../prompt/renderJinja.ts';
@@ -70,7 +72,20 @@ export async function buildMix(
     await loadSources(connection, request);
     stop();
     await filterRows(connection, recipe.sources);
-    if (recipe.dedup === 'exact') await dropDuplicates(connection, recipe.sources);
+    if (recipe.dedup !== 'none') await dropDuplicates(connection, recipe.sources);
+    stop();
+    const near = nearDuplicateSettings(recipe.dedup);
+    const nearDuplicates = near
+      ? await dropNearDuplicates({
+          connection,
+          settings: near,
+          names: recipe.sources.map((source) => source.name),
+          threads: request.threads,
+          loadAddon,
+          report,
+          stop,
+        })
+      : null;
     stop();
     const encoded = tokenizer ? await tokenizeRows(connection, request, tokenizer, report, stop) : null;
     await drawRows(connection, recipe);
@@ -87,7 +102,7 @@ export async function buildMix(
       );
     const result = await summarise(connection, recipe, tokenizer !== null);
     const files = ['mix.parquet', 'rejects.parquet', ...(encoded ? shardNames(request, result) : [])];
-    const manifest = await writeManifest(scratch, request, result, files);
+    const manifest = await writeManifest(scratch, request, result, files, nearDuplicates);
     database.close();
     await rm(join(scratch, 'spill'), { recursive: true, force: true });
     await rm(outDir, { recursive: true, force: true });
@@ -503,6 +518,7 @@ async function writeManifest(
   request: MixRequest,
   result: Omit<MixResult, 'contentHash'>,
   files: string[],
+  nearDuplicates: NearDuplicateSummary | null,
 ): Promise<string> {
   const { recipe, tokenizer } = request;
   // The model's place on this disk is not part of the mix; its tokenizer is.
@@ -516,6 +532,7 @@ async function writeManifest(
       contentHash: request.sources[index]!.contentHash,
     })),
     counts: result,
+    ...(nearDuplicates && { nearDuplicates }),
     files: Object.fromEntries(
       await Promise.all(
         files.map(async (file) => [file, (await fileHash(join(dir, file))).toString('hex')] as const),

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { dedupSchema } from './dedup.ts';
 import { columnMappingSchema, sourceFormats } from './source.ts';
 
 /** One source of a mix: a name in the library, or a file (relative to recipe.yaml) that is imported on the way. */
@@ -48,8 +49,7 @@ export const recipeSchema = z
     name: z.string().min(1),
     sources: z.array(recipeSourceSchema).min(1),
     seed: z.number().int().nonnegative().max(0xffffffff).default(0),
-    /** Drop rows whose normalised messages were seen before in the mix. */
-    dedup: z.enum(['none', 'exact']).default('exact'),
+    dedup: dedupSchema.default('exact'),
     validation: z
       .object({
         /** Rows held out of each source: a count, or a share below 1. */

@@ -55,6 +55,7 @@ export const rejectReasons = [
   'no_assistant_turn',
   'bad_role_order',
   'duplicate',
+  'near_duplicate',
   'filtered',
   'not_sampled',
   'held_out_group', // asks the same as a row held out for validation
