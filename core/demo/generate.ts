@@ -34,6 +34,9 @@ const heldoutShare = 16;
 /** Share of rows drawn in their harder form. */
 const hardShare = 0.5;
 
+/** Share of programs and of results of programs that are told without a word around them. */
+const unexplainedShare = 0.75;
+
 const systemPrompts: readonly string[] = [
   'You are an AI assistant. Think about the task and explain your answer.',
   'You are a helpful assistant who explains every answer in whole sentences.',
@@ -75,7 +78,8 @@ export function generateRow(kind: Kind, split: Split, seed: number, index: numbe
     const family = pickFamily(random, families[kind]);
     const problem = family.draw(random, random.chance(hardShare));
     if (splitOf(problem) !== split) continue;
-    return kind === 'general' ? withSystemPrompt(random, problem) : problem;
+    if (kind === 'general') return withSystemPrompt(random, problem);
+    return kind === 'code' && random.chance(unexplainedShare) ? withoutExplanation(problem) : problem;
   }
 }
 
@@ -109,9 +113,15 @@ export function differentRows(draw: (index: number) => Row, count: number): Row[
   return rows;
 }
 
+/** Explained where a system prompt asks for it; else the answer alone. */
 function withSystemPrompt(random: Random, problem: Problem): Row {
   const roll = random.int(0, 99);
-  if (roll < 30) return problem;
-  if (roll < 88) return { ...problem, system: random.pick(systemPrompts) };
+  if (roll < 50) return { ...problem, answer: problem.brief };
+  if (roll < 80) return { ...problem, system: random.pick(systemPrompts) };
   return { ...problem, system: random.pick(terseSystemPrompts), answer: problem.brief };
+}
+
+function withoutExplanation(problem: Problem): Problem {
+  const { brief, check, language = '' } = problem;
+  return { ...problem, answer: check.by === 'code' ? `\`\`\`${language}\n${brief}\n\`\`\`` : brief };
 }
