@@ -38,10 +38,7 @@ export async function followJob(
     client.call('getJob', { id: job.id }).then(seen, reject);
   });
   if (ended.state === 'completed') return ended;
-  if (ended.error) {
-    const { code, message, place, mend } = ended.error;
-    throw new CaravanError(code, message, { ...(place && { place }), ...(mend && { mend }) });
-  }
+  if (ended.error) throw CaravanError.fromData(ended.error);
   throw new CaravanError(
     ended.state === 'interrupted' ? 'interrupted' : 'cancelled',
     `${ended.title}: ${ended.state}`,

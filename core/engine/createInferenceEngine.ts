@@ -65,8 +65,7 @@ export function createInferenceEngine(
     }
     pending.delete(message.id);
     if (message.type === 'error') {
-      const { code, message: text, place, mend } = message.error;
-      request.reject(new CaravanError(code, text, { ...(place && { place }), ...(mend && { mend }) }));
+      request.reject(CaravanError.fromData(message.error));
       return;
     }
     const result = requests[request.name].result.safeParse(message.result);

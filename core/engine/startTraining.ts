@@ -33,13 +33,8 @@ export function deliver(told: Told, listener: TrainingListener): TrainingEnd | n
       return null;
     case 'ended':
       return { kind: 'ended', result: told.result };
-    case 'failed': {
-      const { code, message, place, mend } = told.error;
-      return {
-        kind: 'failed',
-        error: new CaravanError(code, message, { ...(place && { place }), ...(mend && { mend }) }),
-      };
-    }
+    case 'failed':
+      return { kind: 'failed', error: CaravanError.fromData(told.error) };
   }
 }
 

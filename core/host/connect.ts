@@ -155,10 +155,7 @@ async function start(home: string, entry: string, remark: (text: string) => void
   if (child.connected) child.disconnect();
   child.unref();
   if (report.type === 'ready') for (const text of report.remarks) remark(text);
-  if (report.type === 'failed') {
-    const { code, message, place, mend } = report.error;
-    throw new CaravanError(code, message, { ...(place && { place }), ...(mend && { mend }) });
-  }
+  if (report.type === 'failed') throw CaravanError.fromData(report.error);
   if (report.type === 'gone')
     throw new CaravanError(
       'host_unreachable',

@@ -53,8 +53,7 @@ export function createClient(carrier: Carrier): Client {
     if (!call) return;
     open.delete(message.id);
     if (message.type === 'error') {
-      const { code, message: text, place, mend } = message.error;
-      call.reject(new CaravanError(code, text, { ...(place && { place }), ...(mend && { mend }) }));
+      call.reject(CaravanError.fromData(message.error));
       return;
     }
     const result = calls[call.name].result.safeParse(message.result);

@@ -89,6 +89,11 @@ export class CaravanError extends Error {
     };
   }
 
+  /** The error that `toData` was sent for. */
+  static fromData({ code, message, place, mend }: ContractErrorData): CaravanError {
+    return new CaravanError(code, message, { ...(place && { place }), ...(mend && { mend }) });
+  }
+
   /** Wraps whatever was thrown; an `Error` with a known string `code` (the addon's) keeps it. */
   static from(error: unknown): CaravanError {
     if (error instanceof CaravanError) return error;
