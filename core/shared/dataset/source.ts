@@ -57,6 +57,10 @@ export const rejectReasons = [
   'duplicate',
   'near_duplicate',
   'filtered',
+  'refusal',
+  'boilerplate',
+  'language',
+  'contaminated', // holds a benchmark's words
   'not_sampled',
   'held_out_group', // asks the same as a row held out for validation
   'prompt_too_long',
