@@ -62,8 +62,8 @@ export async function buildNative(options = {}) {
     '-DCARAVAN_BUILD_TESTS=ON',
     `-DCARAVAN_BUILD_BENCH=${options.bench ? 'ON' : 'OFF'}`,
     `-DCARAVAN_SANITIZE=${options.sanitize ?? ''}`,
-    // A sanitized addon would need Node itself to be sanitized: there the tests alone are built.
-    ...(options.sanitize ? [] : nodeHeaders()),
+    // Node can be given AddressSanitizer's runtime from outside; the other sanitizers would need a Node built with them.
+    ...(options.sanitize && options.sanitize !== 'address' ? [] : nodeHeaders()),
   ];
   const configured = await run('cmake', ['-S', join(root, 'native'), '-B', folder, ...settings], {
     quiet: true,

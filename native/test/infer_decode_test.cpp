@@ -1,4 +1,5 @@
 // Reading token by token from a cache against the full forward pass, for every method and every kind of attention.
+#include <algorithm>
 #include <cmath>
 
 #include "doctest/doctest.h"
@@ -6,6 +7,7 @@
 #include "engine/infer/inference_model.h"
 #include "engine/infer/packed_pass.h"
 #include "kernels/philox.h"
+#include "recorded_case.h"
 #include "tiny_model.h"
 
 using namespace caravan;
@@ -51,7 +53,7 @@ double largest(const std::vector<float>& values) {
 double decode_difference(const Exec& exec, const TinySession& session, int64_t prompt, const std::vector<int32_t>& ids,
                          DType activation) {
   const std::vector<float> full = full_logits(exec, session, ids, activation);
-  CachedDecoder decoder(exec, session.model, activation, session.model->rope().positions);
+  CachedDecoder decoder(exec, session.model, activation, session.model->positions());
   double worst = 0.0;
   for (size_t length = static_cast<size_t>(prompt); length <= ids.size(); ++length) {
     const size_t first = length == static_cast<size_t>(prompt) ? 0 : length - 1;
@@ -124,6 +126,32 @@ TEST_CASE("so it does for every stored type, and in bf16 within its rounding") {
       // In bf16 a token may go to another expert where two router logits are within rounding of each other.
       if (method != Method::pesc) CHECK(decode_difference(exec, session, 10, ids, DType::bf16) < 0.03);
     }
+  }
+}
+
+TEST_CASE("dynamic scaling: reading on past the trained context gives transformers' logits at every length") {
+  const RecordedCase recorded("family-dynamic");
+  const Exec exec;
+  const TinySession session = make_recorded_session(exec, recorded, BaseDType::f32);
+  const auto longest = [](const Conversation& a, const Conversation& b) { return a.ids.size() < b.ids.size(); };
+  const std::vector<int32_t> ids =
+      std::max_element(recorded.batches[0].begin(), recorded.batches[0].end(), longest)->ids;
+  const size_t v = static_cast<size_t>(recorded.config.vocab_size);
+  // Within the trained context at first, and beyond it from the start.
+  CHECK(recorded.config.max_positions == 7);
+  for (const size_t prompt : {4, 9}) {
+    const std::string name = "decoded." + std::to_string(prompt);
+    const std::vector<float> expected = recorded.floats(name);
+    std::vector<float> actual;
+    CachedDecoder decoder(exec, session.model, DType::f32, session.model->positions());
+    REQUIRE(decoder.read({ids.data(), prompt}));
+    actual.insert(actual.end(), decoder.logits(), decoder.logits() + v);
+    for (size_t t = prompt; t < ids.size(); ++t) {
+      REQUIRE(decoder.read({ids.data() + t, 1}));
+      actual.insert(actual.end(), decoder.logits(), decoder.logits() + v);
+    }
+    CHECK(actual.size() == (ids.size() - prompt + 1) * v);
+    check_values(actual, expected, 1e-5, name);
   }
 }
 

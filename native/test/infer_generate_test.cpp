@@ -6,6 +6,7 @@
 
 #include "byte_tokenizer.h"
 #include "doctest/doctest.h"
+#include "engine/infer/cached_decoder.h"
 #include "engine/infer/inference_model.h"
 #include "engine/infer/log_probability.h"
 #include "engine/infer/packed_pass.h"
@@ -268,27 +269,49 @@ TEST_CASE("routing is counted by group, layer and slot; an expert that nobody ch
   CHECK(code_of([&] { open_tiny(Method::lora)->route(rows, group, 3); }).find("no experts") != std::string::npos);
 }
 
-TEST_CASE("dynamic scaling: plain frequencies within the trained context, stretched ones each time it doubles") {
+TEST_CASE("dynamic scaling: an answer is what the conversation's growing length makes it") {
   ModelConfig config = tiny_config();
   config.max_positions = 32;
   config.rope.kind = RopeKind::dynamic;
   config.rope.factor = 4.0;
   const Exec exec;
-  const TinySession session = make_session(exec, config, tiny_method(Method::lora));
-  InferenceModel model(session.model, DType::f32, 1);
+  const TinySession tiny = make_session(exec, config, tiny_method(Method::lora));
+  const auto stretched = std::make_shared<const Model>(exec.device, config, tiny.base, tiny.set, config.max_sequence());
+  InferenceModel model(stretched, DType::f32, 1);
   CHECK(model.context_length() == 128);
-  const std::vector<int32_t> prompt = ids_of(20, 12);
-  const GenerateResult result = model.generate(ask(prompt, 60));
-  REQUIRE(result.ids.size() == 60);
-  std::vector<int32_t> ids = prompt;
-  for (const int32_t id : result.ids) {
-    const int64_t positions = ids.size() <= 32 ? 32 : ids.size() <= 64 ? 64 : 128;
-    const auto stretched = std::make_shared<const Model>(exec.device, config, session.base, session.set, positions);
-    const std::vector<float> logits = InferenceModel(stretched, DType::f32, 1).logits(ids);
-    CHECK(id == arg_max(logits.data() + (ids.size() - 1) * 61, 61));
-    ids.push_back(id);
+  for (const int64_t prompt : {20, 50}) {
+    const std::vector<int32_t> ids = ids_of(prompt, 12);
+    const GenerateResult result = model.generate(ask(ids, 60));
+    REQUIRE(result.ids.size() == 60);
+    // The first token of an answer is what scoring the prompt foretells; later ones keep their keys' rotation.
+    const std::vector<float> logits = model.logits(ids);
+    CHECK(result.ids[0] == arg_max(logits.data() + (ids.size() - 1) * 61, 61));
+    CachedDecoder decoder(exec, stretched, DType::f32, 128);
+    REQUIRE(decoder.read(ids));
+    for (const int32_t id : result.ids) {
+      CHECK(id == arg_max(decoder.logits(), 61));
+      REQUIRE(decoder.read({&id, 1}));
+    }
   }
   CHECK(model.generate(ask(ids_of(100, 13), 60)).stop_reason == StopReason::context);
+}
+
+TEST_CASE("dynamic scaling: what a row scores does not depend on the rows beside it") {
+  ModelConfig config = tiny_config();
+  config.max_positions = 32;
+  config.rope.kind = RopeKind::dynamic;
+  config.rope.factor = 4.0;
+  const Exec exec;
+  const TinySession tiny = make_session(exec, config, tiny_method(Method::lora));
+  InferenceModel model(std::make_shared<const Model>(exec.device, config, tiny.base, tiny.set, config.max_sequence()),
+                       DType::f32, 1);
+  std::vector<std::vector<int32_t>> rows;
+  for (const int64_t length : {20, 100, 33, 64, 32, 40}) rows.push_back(ids_of(length, static_cast<uint32_t>(length)));
+  const std::vector<ScoreResult> together = model.score(rows, std::vector<int64_t>(rows.size(), 1));
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const ScoreResult alone = model.score({&rows[i], 1}, std::vector<int64_t>{1})[0];
+    CHECK(alone.token_logprobs == together[i].token_logprobs);
+  }
 }
 
 TEST_CASE("rows to be scored are checked by name") {

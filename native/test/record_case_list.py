@@ -105,6 +105,7 @@ def make_case(name, family, config, method, **changes):
         base="f32",
         conversations=4,
         lengths=(4, 11),
+        decode=(),  # prompts, of the first batch's longest conversation, that are gone on with token by token
         lr=5e-3,
         weight_decay=0.0,
         max_grad_norm=0.3,
@@ -147,10 +148,17 @@ def method_cases(family, config, tied):
 def family_cases():
     """What other families and scalings of the rotary embedding change: one step's logits and gradients."""
 
-    def case(name, family, method, numbers=(), lengths=(4, 11), **config):
+    def case(name, family, method, numbers=(), lengths=(4, 11), decode=(), **config):
         small = dict(LLAMA, intermediate_size=13, vocab_size=23)
         return make_case(
-            f"family-{name}", family, {**small, **config}, method, numbers=dict(numbers), lengths=lengths, steps=1
+            f"family-{name}",
+            family,
+            {**small, **config},
+            method,
+            numbers=dict(numbers),
+            lengths=lengths,
+            decode=decode,
+            steps=1,
         )
 
     def rope(kind, **values):
@@ -166,14 +174,15 @@ def family_cases():
         case("llama-bias", "llama", "full", attention_bias=True, mlp_bias=True),
         case("llama-bias-pesc", "llama", "pesc", attention_bias=True, mlp_bias=True),
         case("linear", "llama", "lora", rope_parameters=rope("linear", factor=2.5)),
-        # Every conversation is longer than max_position_embeddings, and as long as the others.
+        # Some conversations lie within max_position_embeddings, some beyond.
         case(
             "dynamic",
             "llama",
             "lora",
             rope_parameters=rope("dynamic", factor=3.0),
             max_position_embeddings=7,
-            lengths=(10, 11),
+            lengths=(4, 15),
+            decode=(4, 9),
         ),
         case(
             "llama3",

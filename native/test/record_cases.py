@@ -130,6 +130,8 @@ def run_case(case, seed, dtype=torch.float32):
     batches = [Batch(case, seed, step) for step in range(1, case["steps"] + 1)]
     with torch.no_grad():
         out["logits"] = torch.cat([model.logits(ids) for ids in batches[0].ids])
+        for prompt in case["decode"]:
+            out[f"decoded.{prompt}"] = model.decode(max(batches[0].ids, key=len), prompt)
 
     trainable = list(model.trainable.values())
     before = join(trainable)

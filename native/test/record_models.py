@@ -200,6 +200,26 @@ class CraftedModel:
             for name, value in self.parameters.items():
                 value.copy_(torch.from_numpy(value_of(name, tuple(value.shape))))
 
+    def forget_length(self):
+        """Dynamic scaling keeps the frequencies of a longer sequence that went before; each conversation starts anew."""
+        for module in self.causal.modules():
+            if hasattr(module, "max_seq_len_cached"):
+                module.max_seq_len_cached = module.original_max_seq_len
+                module.inv_freq = module.original_inv_freq
+
     def logits(self, ids):
         """(T, V) of one conversation."""
+        self.forget_length()
         return self.causal(input_ids=torch.from_numpy(ids).long()[None]).logits[0]
+
+    def decode(self, ids, prompt):
+        """(T - prompt + 1, V): after the first `prompt` tokens of a conversation, and after each further one, read from
+        a cache as `generate` reads them."""
+        self.forget_length()
+        ids = torch.from_numpy(ids).long()[None]
+        out = self.causal(input_ids=ids[:, :prompt], use_cache=True)
+        rows = [out.logits[0, -1]]
+        for t in range(prompt, ids.shape[1]):
+            out = self.causal(input_ids=ids[:, t : t + 1], past_key_values=out.past_key_values, use_cache=True)
+            rows.append(out.logits[0, -1])
+        return torch.stack(rows)

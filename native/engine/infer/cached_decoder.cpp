@@ -37,17 +37,19 @@ bool CachedDecoder::read(std::span<const int32_t> ids, const std::atomic<bool>* 
                                       std::to_string(n) + " more, with room for " + std::to_string(limit_));
   }
   cache_.reserve(length_ + n, length_);
+  const int64_t length = length_ + n;
   const int64_t chunks = (n + chunk_rows - 1) / chunk_rows;
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
     if (cancelled != nullptr && cancelled->load()) return false;
     // Cut evenly: a short last chunk would run through the products for a few rows.
     const int64_t first = chunk * n / chunks, last = (chunk + 1) * n / chunks;
-    read_chunk(ids.subspan(static_cast<size_t>(first), static_cast<size_t>(last - first)), last == n);
+    read_chunk(ids.subspan(static_cast<size_t>(first), static_cast<size_t>(last - first)), length, last == n);
   }
   return true;
 }
 
-void CachedDecoder::read_chunk(std::span<const int32_t> ids, bool last) {
+/// `length`: of the conversation once all that is being read is read.
+void CachedDecoder::read_chunk(std::span<const int32_t> ids, int64_t length, bool last) {
   const ModelConfig& config = model_->config();
   const int64_t n = static_cast<int64_t>(ids.size()), c = config.hidden_size;
   positions_.resize(static_cast<size_t>(n));
@@ -60,6 +62,7 @@ void CachedDecoder::read_chunk(std::span<const int32_t> ids, bool last) {
   Pass pass;
   pass.exec = exec_;
   pass.model = model_.get();
+  pass.angles = angles_.continued(*model_, tokens, length);
   pass.scratch = &scratch_;
   pass.activation = activation_;
 
@@ -93,7 +96,7 @@ void CachedDecoder::keep_experts(const Layer& layer, const ExpertActivations& ex
 }
 
 size_t CachedDecoder::memory_bytes() const {
-  return cache_.bytes() + activations_.capacity() + scratch_.capacity() + logits_.bytes();
+  return cache_.bytes() + activations_.capacity() + scratch_.capacity() + angles_.bytes() + logits_.bytes();
 }
 
 }  // namespace caravan

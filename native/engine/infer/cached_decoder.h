@@ -21,7 +21,6 @@ class CachedDecoder {
   bool read(std::span<const int32_t> ids, const std::atomic<bool>* cancelled = nullptr);
 
   int64_t length() const { return length_; }
-  int64_t limit() const { return limit_; }
   /// (V) f32 after the last id read; valid until the next.
   float* logits() const { return logits_.as<float>(); }
   /// (layers, top-k) of the last id read; empty without experts.
@@ -30,7 +29,7 @@ class CachedDecoder {
   size_t memory_bytes() const;
 
  private:
-  void read_chunk(std::span<const int32_t> ids, bool last);
+  void read_chunk(std::span<const int32_t> ids, int64_t length, bool last);
   void keep_experts(const Layer& layer, const ExpertActivations& experts, int64_t n);
 
   Exec exec_;
@@ -41,6 +40,7 @@ class CachedDecoder {
   KvCache cache_;
   Arena activations_;
   Arena scratch_;
+  PassAngles angles_;
   DeviceBuffer logits_;
   std::vector<int32_t> positions_;
   std::vector<int32_t> experts_;

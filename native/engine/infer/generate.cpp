@@ -28,9 +28,9 @@ void InferenceModel::check_generate_options(const GenerateOptions& options) cons
   if (options.prompt_ids.empty()) {
     throw EngineError("bad_option", "promptIds is empty; it needs at least one token, such as BOS");
   }
-  if (static_cast<int64_t>(options.prompt_ids.size()) >= context_length_) {
+  if (static_cast<int64_t>(options.prompt_ids.size()) >= context_length()) {
     throw EngineError("bad_option", "promptIds has " + std::to_string(options.prompt_ids.size()) +
-                                        " tokens and the model's context is " + std::to_string(context_length_) +
+                                        " tokens and the model's context is " + std::to_string(context_length()) +
                                         ": no room is left for an answer; shorten the conversation");
   }
   check_ids(options.prompt_ids, "promptIds");
@@ -43,30 +43,24 @@ GenerateResult InferenceModel::generate(const GenerateOptions& options, const To
   Sampler sampler(options.sampling, config().vocab_size, options.prompt_ids);
   AnswerText text(options.tokenizer, options.stop_strings);
   HeldMemory held(held_);
-  std::optional<CachedDecoder> decoder;
-  // Reads `ids` from the start, with the frequencies for as many tokens.
-  const auto start = [&](std::span<const int32_t> ids) {
-    const int64_t positions = positions_for(static_cast<int64_t>(ids.size()));
-    decoder.emplace(exec_, model_for(positions), compute_dtype_, positions);
-    return decoder->read(ids, options.cancelled);
-  };
+  CachedDecoder decoder(exec_, model_, compute_dtype_, context_length());
 
   GenerateResult result;
   result.prompt_tokens = prompt_tokens;
-  result.ids.reserve(static_cast<size_t>(std::min(options.max_tokens, context_length_ - prompt_tokens)));
+  result.ids.reserve(static_cast<size_t>(std::min(options.max_tokens, context_length() - prompt_tokens)));
   const Clock::time_point began = Clock::now();
   std::optional<StopReason> reason;
-  if (!start(options.prompt_ids)) reason = StopReason::cancelled;
+  if (!decoder.read(options.prompt_ids, options.cancelled)) reason = StopReason::cancelled;
   const Clock::time_point answering = Clock::now();
   GeneratedToken token;
   while (!reason) {
-    held.set(decoder->memory_bytes());
-    const Sampler::Choice choice = sampler.next(decoder->logits());
+    held.set(decoder.memory_bytes());
+    const Sampler::Choice choice = sampler.next(decoder.logits());
     token.id = choice.id;
     token.logprob = choice.logprob;
     if (options.report_experts) {
-      token.experts = decoder->experts();
-      token.expert_weights = decoder->expert_weights();
+      token.experts = decoder.experts();
+      token.expert_weights = decoder.expert_weights();
     }
     result.ids.push_back(choice.id);
     const int64_t answered = static_cast<int64_t>(result.ids.size());
@@ -79,7 +73,7 @@ GenerateResult InferenceModel::generate(const GenerateOptions& options, const To
       reason = StopReason::stop_string;
     } else if (answered == options.max_tokens) {
       reason = StopReason::length;
-    } else if (prompt_tokens + answered == context_length_) {
+    } else if (prompt_tokens + answered == context_length()) {
       reason = StopReason::context;
     }
     if (reason) token.text += text.finish();
@@ -89,12 +83,8 @@ GenerateResult InferenceModel::generate(const GenerateOptions& options, const To
 
     if (is_set(options.cancelled)) {
       reason = StopReason::cancelled;
-    } else if (decoder->length() < decoder->limit()) {
-      decoder->read({&result.ids.back(), 1});
     } else {
-      std::vector<int32_t> all = options.prompt_ids;
-      all.insert(all.end(), result.ids.begin(), result.ids.end());
-      if (!start(all)) reason = StopReason::cancelled;
+      decoder.read({&result.ids.back(), 1});
     }
   }
   result.stop_reason = *reason;

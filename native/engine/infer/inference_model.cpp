@@ -11,8 +11,6 @@ InferenceModel::InferenceModel(std::shared_ptr<const Model> model, DType compute
     : model_(std::move(model)), compute_dtype_(compute_dtype), pool_(make_thread_pool(threads)) {
   exec_.device = model_->device();
   exec_.pool = pool_.get();
-  const int64_t table = model_->rope().positions;
-  context_length_ = config().rope.kind == RopeKind::dynamic ? std::max(table, config().max_sequence()) : table;
 }
 
 std::shared_ptr<InferenceModel> InferenceModel::open(const OpenModelOptions& options,
@@ -28,9 +26,7 @@ std::shared_ptr<InferenceModel> InferenceModel::open(const OpenModelOptions& opt
   if (!set || !set->method().trains_everything()) {
     base = load_base_model(exec, options.model_dir, {options.base_dtype, options.double_quant, DType::bf16}, progress);
   }
-  // Dynamic scaling stretches the frequencies of long conversations alone: see model_for.
-  const int64_t positions = config.rope.kind == RopeKind::dynamic ? config.max_positions : config.max_sequence();
-  const auto model = std::make_shared<const Model>(exec.device, config, base, set, positions);
+  const auto model = std::make_shared<const Model>(exec.device, config, base, set, config.max_sequence());
   return std::make_shared<InferenceModel>(model, options.compute_dtype, options.threads);
 }
 
@@ -39,23 +35,6 @@ size_t InferenceModel::memory_bytes() const {
   if (model_->base() != nullptr) total += model_->base()->bytes();
   if (model_->set() != nullptr) total += model_->set()->value_bytes();
   return total;
-}
-
-/// How many positions the frequencies are made for in a conversation of `length`. With dynamic scaling they depend on
-/// that: up to the trained context they are the plain ones, beyond it they change when a conversation doubles.
-int64_t InferenceModel::positions_for(int64_t length) const {
-  int64_t positions = model_->rope().positions;
-  while (positions < length) positions *= 2;
-  return std::min(positions, context_length_);
-}
-
-/// The same weights with frequencies for `positions`.
-std::shared_ptr<const Model> InferenceModel::model_for(int64_t positions) const {
-  if (positions <= model_->rope().positions) return model_;
-  const std::shared_ptr<const BaseModel> base(model_, model_->base());
-  const std::shared_ptr<TrainableSet> set(model_, model_->set());
-  return std::make_shared<const Model>(exec_.device, config(), model_->base() != nullptr ? base : nullptr,
-                                       model_->set() != nullptr ? set : nullptr, positions);
 }
 
 void InferenceModel::check_ids(std::span<const int32_t> ids, const std::string& name) const {
@@ -70,9 +49,9 @@ void InferenceModel::check_ids(std::span<const int32_t> ids, const std::string& 
 void InferenceModel::check_row(std::span<const int32_t> row, size_t index) const {
   const std::string name = "rows[" + std::to_string(index) + "]";
   if (row.empty()) throw EngineError("bad_option", name + " is empty; it needs at least one token");
-  if (static_cast<int64_t>(row.size()) > context_length_) {
+  if (static_cast<int64_t>(row.size()) > context_length()) {
     throw EngineError("bad_option", name + " has " + std::to_string(row.size()) +
-                                        " tokens, but the model's context is " + std::to_string(context_length_) +
+                                        " tokens, but the model's context is " + std::to_string(context_length()) +
                                         "; shorten it");
   }
   check_ids(row, name);

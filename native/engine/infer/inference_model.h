@@ -58,7 +58,7 @@ class InferenceModel {
   int64_t num_experts() const { return model_->method().has_experts() ? model_->method().num_experts : 0; }
   int64_t top_k() const { return model_->method().has_experts() ? model_->method().top_k : 0; }
   /// Positions of the longest conversation, prompt and answer together.
-  int64_t context_length() const { return context_length_; }
+  int64_t context_length() const { return model_->positions(); }
   /// Bytes held now: weights, and the caches and working memory of the calls under way.
   size_t memory_bytes() const;
 
@@ -80,8 +80,6 @@ class InferenceModel {
   std::vector<float> logits(std::span<const int32_t> row);
 
  private:
-  std::shared_ptr<const Model> model_for(int64_t positions) const;
-  int64_t positions_for(int64_t length) const;
   void check_ids(std::span<const int32_t> ids, const std::string& name) const;
   void check_row(std::span<const int32_t> row, size_t index) const;
   void check_generate_options(const GenerateOptions& options) const;
@@ -94,7 +92,6 @@ class InferenceModel {
   DType compute_dtype_;
   std::shared_ptr<ThreadPool> pool_;
   Exec exec_;
-  int64_t context_length_ = 0;
   std::atomic<size_t> held_{0};  // bytes of the calls under way
 };
 

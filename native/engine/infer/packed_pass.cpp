@@ -22,15 +22,6 @@ PackedPass::PackedPass(const Exec& exec, std::shared_ptr<const Model> model, DTy
       activations_(exec.device, 0),
       scratch_(exec.device, 0) {}
 
-Pass PackedPass::pass() {
-  Pass pass;
-  pass.exec = exec_;
-  pass.model = model_.get();
-  pass.scratch = &scratch_;
-  pass.activation = activation_;
-  return pass;
-}
-
 void PackedPass::run(std::span<const std::span<const int32_t>> rows, const LayerListener& on_layer) {
   ids_.clear();
   positions_.clear();
@@ -54,14 +45,18 @@ void PackedPass::run(std::span<const std::span<const int32_t>> rows, const Layer
 
   const ModelConfig& config = model_->config();
   const int64_t n = tokens.n, c = config.hidden_size;
-  const Pass pass = this->pass();
+  pass_.exec = exec_;
+  pass_.model = model_.get();
+  pass_.angles = angles_.packed(*model_, tokens);
+  pass_.scratch = &scratch_;
+  pass_.activation = activation_;
   activations_.release({});
   LayerActivations acts = take_layer_activations(activations_, config, model_->method(), activation_, n, n);
   acts.input = activations_.take(activation_, n * c);
   Ptr output = activations_.take(activation_, n * c);
-  embed_forward(pass, tokens, acts.input);
+  embed_forward(pass_, tokens, acts.input);
   for (const Layer& layer : model_->layers()) {
-    layer_forward(pass, layer, tokens, acts, output);
+    layer_forward(pass_, layer, tokens, acts, output);
     if (on_layer) on_layer(layer, acts.experts.chosen);
     std::swap(acts.input, output);
   }
@@ -80,7 +75,7 @@ void PackedPass::read_logits(std::span<const int32_t> tokens, const std::functio
     const int64_t first = chunk * count / chunks, last = (chunk + 1) * count / chunks;
     ArenaScope scope(scratch_);
     float* logits = scratch_.take<float>((last - first) * v);
-    logits_forward(pass(), stream_, wanted.data() + first, last - first, logits);
+    logits_forward(pass_, stream_, wanted.data() + first, last - first, logits);
     const int64_t real = std::min(last, static_cast<int64_t>(tokens.size())) - first;
     parallel_for(exec_, real, 1, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) read(static_cast<size_t>(first + row), logits + row * v);
@@ -88,6 +83,6 @@ void PackedPass::read_logits(std::span<const int32_t> tokens, const std::functio
   }
 }
 
-size_t PackedPass::memory_bytes() const { return activations_.capacity() + scratch_.capacity(); }
+size_t PackedPass::memory_bytes() const { return activations_.capacity() + scratch_.capacity() + angles_.bytes(); }
 
 }  // namespace caravan

@@ -27,13 +27,13 @@ class PackedPass {
   size_t memory_bytes() const;
 
  private:
-  Pass pass();
-
   Exec exec_;
   std::shared_ptr<const Model> model_;
   DType activation_;
   Arena activations_;
   Arena scratch_;
+  PassAngles angles_;
+  Pass pass_;  // of the last run
   std::vector<int32_t> ids_;
   std::vector<int32_t> positions_;
   std::vector<int32_t> cu_seqlens_;

@@ -31,15 +31,11 @@ void InferenceModel::run_packed(std::span<const std::vector<int32_t>> rows,
                                 const std::function<void(PackedRows&)>& after) {
   for (size_t i = 0; i < rows.size(); ++i) check_row(rows[i], i);
   HeldMemory held(held_);
-  PackedPass usual(exec_, model_, compute_dtype_);
+  PackedPass pass(exec_, model_, compute_dtype_);
   for (size_t first = 0; first < rows.size();) {
-    // Dynamic scaling gives a row longer than the trained context frequencies of its own length.
-    const int64_t positions = static_cast<int64_t>(rows[first].size());
-    const std::shared_ptr<const Model> model = model_for(positions);
-    PackedPass own(exec_, model, compute_dtype_);
-    PackedRows packed{model == model_ ? usual : own, first, first + 1, {0}};
+    PackedRows packed{pass, first, first + 1, {0}};
     size_t tokens = rows[first].size();
-    while (model == model_ && packed.last < rows.size() && tokens + rows[packed.last].size() <= batch_tokens) {
+    while (packed.last < rows.size() && tokens + rows[packed.last].size() <= batch_tokens) {
       packed.starts.push_back(tokens);
       tokens += rows[packed.last++].size();
     }

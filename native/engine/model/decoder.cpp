@@ -61,10 +61,11 @@ Decoder::Decoder(const Exec& exec, std::shared_ptr<const Model> model, const Dec
   }
 }
 
-Pass Decoder::pass_of(const StepPlace& place) {
+Pass Decoder::pass_of(const Tokens& tokens, const StepPlace& place) {
   Pass pass;
   pass.exec = exec_;
   pass.model = model_.get();
+  pass.angles = angles_.packed(*model_, tokens);
   pass.scratch = &scratch_;
   pass.activation = options_.activation;
   pass.dropout = place.dropout;
@@ -96,7 +97,7 @@ Ptr Decoder::forward(const Pass& pass, const Tokens& tokens, bool keep) {
 MicroBatchResult Decoder::forward_backward(const Tokens& tokens, const Targets& targets, const StepPlace& place) {
   check_tokens(tokens, options_);
   const int64_t count = tokens.n * model_->config().hidden_size;
-  const Pass pass = pass_of(place);
+  const Pass pass = pass_of(tokens, place);
   const Ptr output = forward(pass, tokens, true);
 
   ArenaScope scope(scratch_);
@@ -123,7 +124,7 @@ MicroBatchResult Decoder::evaluate(const Tokens& tokens, const Targets& targets)
   check_tokens(tokens, options_);
   StepPlace place;
   place.dropout = false;
-  const Pass pass = pass_of(place);
+  const Pass pass = pass_of(tokens, place);
   const Ptr output = forward(pass, tokens, false);
   ArenaScope scope(scratch_);
   float* losses = scratch_.take<float>(targets.count);
@@ -138,7 +139,7 @@ void Decoder::logits(const Tokens& tokens, const int32_t* rows, int64_t m, float
   check_tokens(tokens, options_);
   StepPlace place;
   place.dropout = false;
-  const Pass pass = pass_of(place);
+  const Pass pass = pass_of(tokens, place);
   const Ptr output = forward(pass, tokens, false);
   logits_forward(pass, output, rows, m, out);
 }
@@ -167,7 +168,8 @@ void Decoder::reset_balance_gradient() {
 }
 
 size_t Decoder::memory_bytes() const {
-  return activations_.capacity() + scratch_.capacity() + balance_buffer_.bytes() + balance_gradient_.bytes();
+  return activations_.capacity() + scratch_.capacity() + balance_buffer_.bytes() + balance_gradient_.bytes() +
+         angles_.bytes();
 }
 
 DecoderMemory plan_decoder_memory(const ModelConfig& config, const MethodOptions& method, DType train_dtype,

@@ -63,7 +63,7 @@ class Decoder {
   size_t memory_bytes() const;
 
  private:
-  Pass pass_of(const StepPlace& place);
+  Pass pass_of(const Tokens& tokens, const StepPlace& place);
   Ptr forward(const Pass& pass, const Tokens& tokens, bool keep);
   void read_balance(MicroBatchResult& result) const;
 
@@ -72,6 +72,7 @@ class Decoder {
   DecoderOptions options_;
   Arena activations_;
   Arena scratch_;
+  PassAngles angles_;
   std::vector<LayerActivations> layers_;
   std::vector<BalanceState> balance_;
   DeviceBuffer balance_buffer_;

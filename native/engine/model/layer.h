@@ -16,6 +16,7 @@
 
 #include "engine/model/device_buffer.h"
 #include "engine/model/model.h"
+#include "engine/model/pass_angles.h"
 
 namespace caravan {
 
@@ -35,6 +36,7 @@ struct Tokens {
 struct Pass {
   Exec exec;
   const Model* model = nullptr;
+  AnglesView angles;
   Arena* scratch = nullptr;
   DType activation = DType::f32;
   bool dropout = false;

@@ -66,8 +66,7 @@ void mlp_backward(const Pass& pass, const Layer& layer, const Tokens& tokens, co
 Ptr unrotate(const Pass& pass, const Tokens& tokens, Ptr d_rotated, ConstPtr raw, const float* rstd, const Tensor& norm,
              int64_t heads) {
   const int64_t n = tokens.n, d = pass.model->config().head_dim;
-  const RopeTable& rope = pass.model->rope();
-  rope_apply(pass.exec, d_rotated, rope.cos, rope.sin, tokens.position, n, heads, d, true);
+  rope_apply(pass.exec, d_rotated, pass.angles.cos, pass.angles.sin, pass.angles.row, n, heads, d, true);
   if (!norm.value) return d_rotated;
   const Ptr d_raw = pass.scratch->take(pass.activation, n * heads * d);
   rmsnorm_backward(pass.exec, d_raw, norm_gradient(norm), d_rotated, raw, rstd, norm.value, n * heads, d, false);

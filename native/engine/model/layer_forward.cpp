@@ -82,7 +82,6 @@ void project(const Pass& pass, const Layer& layer, const Tokens& tokens, LayerAc
 
 void attention_inputs_forward(const Pass& pass, const Layer& layer, const Tokens& tokens, LayerActivations& acts) {
   const ModelConfig& config = pass.model->config();
-  const RopeTable& rope = pass.model->rope();
   const int64_t n = tokens.n, heads = config.num_heads, kv_heads = config.num_kv_heads, d = config.head_dim;
   rmsnorm_forward(pass.exec, acts.normed_input, acts.input_rstd, acts.input, layer.input_norm.value, n,
                   config.hidden_size, config.norm_eps);
@@ -93,8 +92,8 @@ void attention_inputs_forward(const Pass& pass, const Layer& layer, const Tokens
     rmsnorm_forward(pass.exec, acts.q, acts.q_rstd, acts.q_raw, layer.q_norm.value, n * heads, d, config.norm_eps);
     rmsnorm_forward(pass.exec, acts.k, acts.k_rstd, acts.k_raw, layer.k_norm.value, n * kv_heads, d, config.norm_eps);
   }
-  rope_apply(pass.exec, acts.q, rope.cos, rope.sin, tokens.position, n, heads, d, false);
-  rope_apply(pass.exec, acts.k, rope.cos, rope.sin, tokens.position, n, kv_heads, d, false);
+  rope_apply(pass.exec, acts.q, pass.angles.cos, pass.angles.sin, pass.angles.row, n, heads, d, false);
+  rope_apply(pass.exec, acts.k, pass.angles.cos, pass.angles.sin, pass.angles.row, n, kv_heads, d, false);
 }
 
 void attend_forward(const Pass& pass, const Layer& layer, const Tokens& tokens, LayerActivations& acts) {

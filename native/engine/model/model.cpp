@@ -1,5 +1,6 @@
 #include "engine/model/model.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "engine/platform/error.h"
@@ -8,13 +9,14 @@ namespace caravan {
 
 Model::Model(Device device, const ModelConfig& config, std::shared_ptr<const BaseModel> base,
              std::shared_ptr<TrainableSet> set, int64_t positions)
-    : device_(device), config_(config), base_(std::move(base)), set_(std::move(set)) {
+    : device_(device), config_(config), base_(std::move(base)), set_(std::move(set)), positions_(positions) {
   if (set_) method_ = set_->method();
   if (method_.trains_everything()) base_.reset();
   if (!base_ && !method_.trains_everything()) {
     throw EngineError("internal", "a model whose base is frozen was made without its base");
   }
-  rope_ = make_rope_table(device, config_, positions);
+  const bool stretches = config_.rope.kind == RopeKind::dynamic;
+  rope_ = make_rope_table(device, config_, stretches ? std::min(positions, config_.max_positions) : positions);
 
   const bool whole = base_ == nullptr;
   embedding_ = whole ? trained("model.embed_tokens.weight") : Tensor{base_->embedding.weight().dense, nullptr};

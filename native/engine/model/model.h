@@ -71,6 +71,9 @@ class Model {
   const Tensor& final_norm() const { return final_norm_; }  // (C)
   const Weight& head() const { return head_; }              // (V, C); the embedding's when tied
   Parameter* head_parameter() const { return head_parameter_; }
+  /// Length of the longest sequence that it was made for.
+  int64_t positions() const { return positions_; }
+  /// Of every sequence but those that dynamic scaling stretches: see PassAngles.
   const RopeTable& rope() const { return rope_; }
   Device device() const { return device_; }
 
@@ -85,6 +88,7 @@ class Model {
   std::shared_ptr<const BaseModel> base_;
   std::shared_ptr<TrainableSet> set_;
   MethodOptions method_;
+  int64_t positions_;
   RopeTable rope_;
   std::vector<Layer> layers_;
   Tensor embedding_;

@@ -54,12 +54,12 @@ double yarn_attention_factor(const RopeScaling& rope) {
 
 }  // namespace
 
-std::vector<double> rope_frequencies(const ModelConfig& config, int64_t positions, double* attention_factor) {
+std::vector<double> rope_frequencies(const ModelConfig& config, int64_t length, double* attention_factor) {
   const RopeScaling& rope = config.rope;
   const double d = static_cast<double>(config.head_dim);
   double base = config.rope_theta;
   if (rope.kind == RopeKind::dynamic) {
-    const double longest = static_cast<double>(std::max(positions, config.max_positions));
+    const double longest = static_cast<double>(std::max(length, config.max_positions));
     const double original = static_cast<double>(config.max_positions);
     base *= std::pow(rope.factor * longest / original - (rope.factor - 1.0), d / (d - 2.0));
   }
@@ -83,9 +83,20 @@ std::vector<double> rope_frequencies(const ModelConfig& config, int64_t position
   return frequencies;
 }
 
-RopeTable make_rope_table(Device device, const ModelConfig& config, int64_t positions) {
+void fill_rope_rows(const ModelConfig& config, int64_t length, int64_t first, int64_t count, float* cos, float* sin) {
   double attention_factor = 1.0;
-  const std::vector<double> frequencies = rope_frequencies(config, positions, &attention_factor);
+  const std::vector<double> frequencies = rope_frequencies(config, length, &attention_factor);
+  for (int64_t row = 0; row < count; ++row) {
+    for (const double frequency : frequencies) {
+      // transformers multiplies position and frequency in fp32; the angle's rounding is part of the model.
+      const float angle = static_cast<float>(first + row) * static_cast<float>(frequency);
+      *cos++ = static_cast<float>(std::cos(static_cast<double>(angle)) * attention_factor);
+      *sin++ = static_cast<float>(std::sin(static_cast<double>(angle)) * attention_factor);
+    }
+  }
+}
+
+RopeTable make_rope_table(Device device, const ModelConfig& config, int64_t positions) {
   RopeTable table;
   table.positions = positions;
   table.half = config.head_dim / 2;
@@ -93,14 +104,7 @@ RopeTable make_rope_table(Device device, const ModelConfig& config, int64_t posi
   table.storage = DeviceBuffer::of(device, DType::f32, 2 * count);
   float* cos = table.storage.as<float>();
   float* sin = cos + count;
-  for (int64_t p = 0; p < positions; ++p) {
-    for (int64_t i = 0; i < table.half; ++i) {
-      // transformers multiplies position and frequency in fp32; the angle's rounding is part of the model.
-      const float angle = static_cast<float>(p) * static_cast<float>(frequencies[static_cast<size_t>(i)]);
-      cos[p * table.half + i] = static_cast<float>(std::cos(static_cast<double>(angle)) * attention_factor);
-      sin[p * table.half + i] = static_cast<float>(std::sin(static_cast<double>(angle)) * attention_factor);
-    }
-  }
+  fill_rope_rows(config, positions, 0, positions, cos, sin);
   table.cos = cos;
   table.sin = sin;
   return table;

@@ -17,9 +17,14 @@ struct RopeTable {
   const float* sin = nullptr;
 };
 
-/// Frequencies (head_dim / 2) for sequences of up to `positions`; only the dynamic kind depends on it.
-std::vector<double> rope_frequencies(const ModelConfig& config, int64_t positions, double* attention_factor);
+/// Frequencies (head_dim / 2) of a sequence of `length` tokens; only the dynamic kind depends on it, and only beyond
+/// max_positions.
+std::vector<double> rope_frequencies(const ModelConfig& config, int64_t length, double* attention_factor);
 
+/// Cosines and sines of positions first, first + 1, ... in a sequence of `length` tokens -> cos, sin (count, half).
+void fill_rope_rows(const ModelConfig& config, int64_t length, int64_t first, int64_t count, float* cos, float* sin);
+
+/// The rows of positions 0, 1, ... in sequences of up to `positions` tokens.
 RopeTable make_rope_table(Device device, const ModelConfig& config, int64_t positions);
 
 }  // namespace caravan
