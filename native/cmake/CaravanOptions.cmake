@@ -20,7 +20,8 @@ else()
   string(REPLACE "-O2" "-O3" CMAKE_CXX_FLAGS_RELWITHDEBINFO "${CMAKE_CXX_FLAGS_RELWITHDEBINFO}")
   # Without -ffp-contract=off the compiler fuses a*b+c where it likes, so the same sum would differ between the
   # dispatch variants and between compilers. A file that wants FMA says so by intrinsics.
-  target_compile_options(caravan_options INTERFACE -Wall -Wextra -ffp-contract=off)
+  target_compile_options(caravan_options INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -ffp-contract=off>)
 endif()
 
 if(CARAVAN_SANITIZE)

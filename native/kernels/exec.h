@@ -13,13 +13,16 @@ namespace caravan {
 enum class Device : uint8_t { cpu, cuda };
 
 class ThreadPool;  // kernels/cpu/thread_pool.h
+namespace cuda {
+class Context;  // kernels/cuda/context.h
+}
 
-/// Handed to every kernel as its first argument. On CUDA `stream` is a cudaStream_t and every kernel only enqueues;
-/// on the CPU a kernel returns when it has finished.
+/// Handed to every kernel as its first argument. On CUDA a kernel only enqueues, on the context's stream; on the CPU it
+/// returns when it has finished.
 struct Exec {
   Device device = Device::cpu;
-  ThreadPool* pool = nullptr;  // CPU: null means the calling thread alone
-  void* stream = nullptr;      // CUDA
+  ThreadPool* pool = nullptr;     // null means the calling thread alone; also for what stays on the CPU beside CUDA
+  cuda::Context* cuda = nullptr;  // device, stream and libraries; never null where device is cuda
 };
 
 /// A pool of `threads` threads, the caller's included (0: one per core the process may use).

@@ -1,0 +1,49 @@
+// What the kernels of one device share: its stream, its properties, and memory for what an operation needs only while
+// it runs.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/exec.h"
+
+namespace caravan::cuda {
+
+class Context {
+ public:
+  explicit Context(int device);
+  ~Context();
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  int device() const { return device_; }
+  cudaStream_t stream() const { return stream_; }
+  int multiprocessors() const { return multiprocessors_; }
+  /// 80, 86, 89, 90, 100, 120.
+  int compute_capability() const { return compute_capability_; }
+  size_t max_shared_memory() const { return max_shared_memory_; }  // bytes a block may ask for
+
+  /// Memory of at least `bytes`, 256-byte aligned, for the operation under way: the next operation on this context gets
+  /// the same memory. It grows by waiting for the stream, so it has its final size after the first step.
+  void* workspace(size_t bytes);
+  template <typename T>
+  T* workspace(int64_t count) {
+    return static_cast<T*>(workspace(static_cast<size_t>(count) * sizeof(T)));
+  }
+  size_t workspace_bytes() const { return workspace_bytes_; }
+
+ private:
+  int device_ = 0;
+  cudaStream_t stream_ = nullptr;
+  int multiprocessors_ = 0;
+  int compute_capability_ = 0;
+  size_t max_shared_memory_ = 0;
+  void* workspace_ = nullptr;
+  size_t workspace_bytes_ = 0;
+};
+
+inline cudaStream_t stream_of(const Exec& exec) { return exec.cuda->stream(); }
+
+}  // namespace caravan::cuda
