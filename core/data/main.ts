@@ -8,6 +8,12 @@ import { connectToParent } from '../process/parentLink.ts';
 import { CaravanError } from '../shared/contract/errors.ts';
 import { buildMix } from './buildMix.ts';
 import { importSource } from './importSource.ts';
+import { describeLook } from './look/describeLook.ts';
+import { measureRows } from './look/measureRows.ts';
+import { closeLook, countLook, findLook, readLook } from './look/openLook.ts';
+import { prepareLook } from './look/prepareLook.ts';
+import { previewImport } from './look/previewImport.ts';
+import { readRawRow, readRow, renderRow } from './look/readRow.ts';
 import {
   requests,
   toDataSchema,
@@ -59,6 +65,24 @@ const handlers: { [N in RequestName]: Handler<N> } = {
   async hashFile({ path }) {
     return { hash: await loadAddon().hashFile(path) };
   },
+  prepareLook,
+  countLook: (params, report, cancelled) =>
+    countLook(params, {
+      cancelled,
+      onShare: (share) =>
+        report({ done: Math.round(share * 100), total: 100, unit: '%', stage: 'searching the text' }),
+    }),
+  readLook,
+  findLook,
+  describeLook,
+  closeLook,
+  measureRows: (params, report, cancelled) => measureRows(params, loadAddon, report, cancelled),
+  readRow,
+  async renderRow(params) {
+    return renderRow(params, await openTokenizer(params.tokenizer.path));
+  },
+  readRawRow,
+  previewImport,
 };
 
 const running = new Map<number, AbortController>();

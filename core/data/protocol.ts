@@ -9,6 +9,7 @@ import {
   rejectReasons,
   sourceFormats,
 } from '../shared/dataset/source.ts';
+import { lookRequests } from './look/lookProtocol.ts';
 
 /** What a request tells while it works. */
 export type Report = (progress: DataProgress) => void;
@@ -162,6 +163,7 @@ export const requests = {
   inspectModel: { params: z.object({ dir: z.string() }), result: modelSummarySchema },
   hashModel: { params: z.object({ dir: z.string() }), result: z.object({ identity: z.string() }) },
   hashFile: { params: z.object({ path: z.string() }), result: z.object({ hash: z.string() }) },
+  ...lookRequests,
 } as const;
 
 export type Requests = typeof requests;

@@ -32,6 +32,7 @@ const behaviours: { [N in EventName]: Behaviour<N> } = {
   jobLogged: { subject: ({ id }) => `job ${id}`, newer: 'follows' },
   sourcesChanged: { subject: whole, newer: 'replaces' },
   mixesChanged: { subject: whole, newer: 'replaces' },
+  lookProgressed: { subject: ({ lookId }) => `look ${lookId}`, newer: 'replaces' },
   modelsChanged: { subject: whole, newer: 'replaces' },
   runChanged: { subject: (run) => `run ${run.id}`, newer: 'replaces' },
   runRemoved: { subject: ({ id }) => `run ${id}`, newer: 'replaces' },

@@ -12,6 +12,7 @@ import type { JobContext } from '../jobs/index.ts';
 import type { ResolvedModel } from '../models/index.ts';
 import { createMixTable, createSourceTable } from './datasetTables.ts';
 import type { Datasets, DatasetsDeps, DatasetsService } from './datasetTypes.ts';
+import { createLooking } from './looking.ts';
 import { dataMemoryLimit, fingerprintOf, importFiles, nameOfFiles, refuseTakenName } from './importFiles.ts';
 import { checkReplaceable, readMixFolder } from './mixFolder.ts';
 
@@ -173,9 +174,42 @@ export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
     return mix;
   }
 
+  const looking = createLooking({
+    home,
+    emit,
+    jobs,
+    data,
+    models,
+    sourcesDir,
+    source: sourceOf,
+    mix: mixOf,
+    sources: () => sources.list(),
+  });
+
   return {
     datasets,
     handlers: {
+      ...looking.handlers,
+      listTrash: () => ({ sources: sources.listTrash(), mixes: mixes.listTrash() }),
+      trashDataset({ of }) {
+        if (of.kind === 'source') {
+          const source = sourceOf(of.id);
+          jobs.checkUnneeded(`source ${source.id}`, `source '${source.name}'`);
+          sources.trash(source.id, clock.now());
+        } else {
+          const mix = mixOf(of.id);
+          jobs.checkUnneeded(`mix ${mix.dir}`, `mix '${mix.name}'`);
+          mixes.trash(mix.id, clock.now());
+        }
+        emit(of.kind === 'source' ? 'sourcesChanged' : 'mixesChanged', {});
+        return {};
+      },
+      restoreDataset({ of }) {
+        const name =
+          of.kind === 'source' ? sources.restore(sourceOf(of.id).id) : mixes.restore(mixOf(of.id).id);
+        emit(of.kind === 'source' ? 'sourcesChanged' : 'mixesChanged', {});
+        return { name };
+      },
       importSource({ files, name, format, mapping }) {
         const relative = files.find((file) => !isAbsolute(file));
         if (relative !== undefined)
@@ -211,6 +245,7 @@ export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
         jobs.checkUnneeded(`source ${source.id}`, `source '${source.name}'`);
         sources.remove(source.id);
         emit('sourcesChanged', {});
+        await looking.forget({ kind: 'source', id: source.id });
         await rm(join(sourcesDir, source.id), { recursive: true, force: true });
         return {};
       },
@@ -249,6 +284,7 @@ export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
         jobs.checkUnneeded(`mix ${mix.dir}`, `mix '${mix.name}'`);
         mixes.remove(mix.id);
         emit('mixesChanged', {});
+        await looking.forget({ kind: 'mix', id: mix.id });
         // A folder of the user's own choice stays the user's.
         if (dirname(mix.dir) === mixesDir) await rm(mix.dir, { recursive: true, force: true });
         return {};

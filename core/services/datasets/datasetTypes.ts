@@ -5,8 +5,13 @@ import type { Mix } from '../../shared/dataset/recipe.ts';
 import type { Store } from '../../store/openStore.ts';
 import type { Jobs } from '../jobs/index.ts';
 import type { Models } from '../models/index.ts';
+import type { LookCalls } from './looking.ts';
 
 export type DatasetCalls =
+  | LookCalls
+  | 'trashDataset'
+  | 'restoreDataset'
+  | 'listTrash'
   | 'importSource'
   | 'listSources'
   | 'getSource'

@@ -69,6 +69,7 @@ export async function importFiles(
     name: freeName(request.name, (name) => sources.find(name) !== null),
     files,
     importedAt: now(),
+    ...(mapping && { mapping }),
   };
   sources.add(source, fingerprint);
   log(

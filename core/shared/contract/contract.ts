@@ -5,6 +5,18 @@
  */
 import * as z from 'zod';
 import { answerSchema, chatMessageSchema, chatThreadSchema, samplingSchema } from '../chat/chat.ts';
+import {
+  datasetRefSchema,
+  importPreviewSchema,
+  lookQuerySchema,
+  lookRowSchema,
+  lookStatisticsSchema,
+  lookWindowSchema,
+  previewRequestSchema,
+  rawRowSchema,
+  renderedRowSchema,
+  yardstickSchema,
+} from '../dataset/look.ts';
 import { mixSchema, recipeSchema } from '../dataset/recipe.ts';
 import {
   columnMappingSchema,
@@ -28,6 +40,9 @@ const page = {
   after: z.number().int().min(-1).default(-1),
   limit: z.number().int().min(1).max(1000).default(100),
 };
+
+/** A dataset, and what its rows were measured with, if anything. */
+const looked = { of: datasetRefSchema, yardstick: yardstickSchema.nullable().default(null) };
 
 /** `effect: 'read'` calls change nothing and answer within 50 ms; `write` calls over ~200 ms return a job. */
 function call<P extends z.ZodType, R extends z.ZodType>(effect: 'read' | 'write', params: P, result: R) {
@@ -162,6 +177,80 @@ export const calls = {
     z.array(sourceRowSchema.extend({ source: z.string(), tokens: z.number().nullable() })),
   ),
   removeMix: call('write', id, none),
+  /** Out of the library, into the trash: nothing is deleted until `removeSource` or `removeMix`. */
+  trashDataset: call('write', z.object({ of: datasetRefSchema }).strict(), none),
+  /** Back from the trash; under another name where its own is taken by now, which is answered. */
+  restoreDataset: call('write', z.object({ of: datasetRefSchema }).strict(), z.object({ name: z.string() })),
+  listTrash: call('read', none, z.object({ sources: z.array(sourceSchema), mixes: z.array(mixSchema) })),
+
+  // looking at rows
+  /** What an import would make of files; changes nothing. */
+  previewImport: call('write', previewRequestSchema, importPreviewSchema),
+  /** The first look at a dataset makes an index: its job, which must have ended before any other call of these. */
+  openLook: call(
+    'write',
+    z.object(looked).strict(),
+    z.object({
+      job: jobSchema.nullable(),
+      /** Its rows were measured with this yardstick. */
+      measured: z.boolean(),
+    }),
+  ),
+  /** Rows that a query finds. A search reads all text and may take seconds: `lookProgressed` carries `lookId`. */
+  countLook: call(
+    'write',
+    z.object({ lookId: z.string().min(1).max(64), ...looked, query: lookQuerySchema }).strict(),
+    z.object({ total: z.number().int() }),
+  ),
+  cancelLook: call('write', z.object({ lookId: z.string() }).strict(), none),
+  readLook: call(
+    'write',
+    z
+      .object({
+        ...looked,
+        query: lookQuerySchema,
+        from: z.number().int().min(0),
+        count: z.number().int().min(1).max(500),
+      })
+      .strict(),
+    lookWindowSchema,
+  ),
+  /** Where a row stands in what a query finds; null where it is not among it. */
+  findLook: call(
+    'write',
+    z.object({ ...looked, query: lookQuerySchema, key: z.number().int().min(0) }).strict(),
+    z.object({ position: z.number().int().nullable() }),
+  ),
+  describeLook: call('write', z.object(looked).strict(), lookStatisticsSchema),
+  /** Tokenises every row, for lengths in tokens and for what becomes of each. */
+  measureDataset: call(
+    'write',
+    z.object({ of: datasetRefSchema, yardstick: yardstickSchema }).strict(),
+    jobSchema,
+  ),
+  readRow: call(
+    'write',
+    z.object({ ...looked, key: z.number().int().min(0) }).strict(),
+    z.object({
+      row: lookRowSchema,
+      hash: z.string(),
+      messages: z.array(messageSchema),
+      /** Key of the earlier row with the same words. */
+      duplicateOf: z.number().int().nullable(),
+      /** The source of the library that it came from, and its number there. */
+      origin: z.object({ id: z.string(), name: z.string(), key: z.number().int() }).nullable(),
+    }),
+  ),
+  renderRow: call(
+    'write',
+    z.object({ of: datasetRefSchema, key: z.number().int().min(0), yardstick: yardstickSchema }).strict(),
+    renderedRowSchema,
+  ),
+  readRawRow: call(
+    'write',
+    z.object({ of: datasetRefSchema, key: z.number().int().min(0) }).strict(),
+    rawRowSchema.extend({ file: z.string() }),
+  ),
 
   // models
   addModel: call(
@@ -334,6 +423,8 @@ export const events = {
   jobLogged: z.object({ id: z.string(), line: z.string() }),
   sourcesChanged: none,
   mixesChanged: none,
+  /** Share of the text that a search has read; null where it is not known. */
+  lookProgressed: z.object({ lookId: z.string(), share: z.number().nullable() }),
   modelsChanged: none,
   runChanged: runSchema,
   runRemoved: z.object({ id: z.string() }),

@@ -91,5 +91,7 @@ export const mixSchema = z.object({
   contentHash: z.string(),
   recipe: recipeSchema,
   builtAt: z.number(),
+  /** Set while it lies in the trash. */
+  trashedAt: z.number().optional(),
 });
 export type Mix = z.infer<typeof mixSchema>;

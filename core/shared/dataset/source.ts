@@ -96,6 +96,10 @@ export const sourceSchema = z.object({
   /** SHA-256 of the input files' bytes. */
   contentHash: z.string(),
   importedAt: z.number(),
+  /** Own columns, where the format is `mapping`. */
+  mapping: columnMappingSchema.optional(),
+  /** Set while it lies in the trash. */
+  trashedAt: z.number().optional(),
 });
 export type Source = z.infer<typeof sourceSchema>;
 

@@ -13,7 +13,18 @@ export const jobStates = [
 ] as const;
 export type JobState = (typeof jobStates)[number];
 
-export const jobKinds = ['import', 'mix', 'model', 'train', 'score', 'route', 'plan', 'demo'] as const;
+export const jobKinds = [
+  'import',
+  'look',
+  'measure',
+  'mix',
+  'model',
+  'train',
+  'score',
+  'route',
+  'plan',
+  'demo',
+] as const;
 
 /** `etaMs` is null until the rate is known. */
 export const progressSchema = z.object({
