@@ -311,6 +311,7 @@ describe.runIf(runnable)('the workbench', () => {
     await page.getByRole('button', { name: 'Expand the side bar' }).waitFor();
     await page.keyboard.press('Control+Shift+p');
     await page.keyboard.type('theme dark');
+    await page.getByRole('option', { name: /Theme: dark/ }).waitFor();
     await page.keyboard.press('Enter');
     await expect.poll(() => page.evaluate(() => document.documentElement.dataset['theme'])).toBe('dark');
     // The choice holds before the first paint of the next visit.
@@ -322,6 +323,7 @@ describe.runIf(runnable)('the workbench', () => {
     await openPage({ colorScheme });
     const screens = {
       home: '/',
+      train: '/train',
       runs: '/runs',
       run: '/runs/r1?step=193',
       crash: '/runs/r3',

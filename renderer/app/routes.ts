@@ -2,7 +2,7 @@ import { createRouter, createWebHashHistory, type Router } from 'vue-router';
 
 declare module 'vue-router' {
   interface RouteMeta {
-    section: 'home' | 'runs' | 'chat' | 'jobs';
+    section: 'home' | 'train' | 'runs' | 'chat' | 'jobs';
     title: string;
     /** Another address is another instance: the screen holds what belongs to one subject alone. */
     oneSubject?: boolean;
@@ -18,6 +18,11 @@ export function createRoutes(): Router {
         path: '/',
         component: () => import('../features/home/HomeScreen.vue'),
         meta: { section: 'home', title: 'Home' },
+      },
+      {
+        path: '/train',
+        component: () => import('../features/train/TrainScreen.vue'),
+        meta: { section: 'train', title: 'Train' },
       },
       {
         path: '/runs',

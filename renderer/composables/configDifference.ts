@@ -1,4 +1,5 @@
 import { runConfigSchema, type RunConfig } from '../../core/shared/run/runConfig.ts';
+import { unusedFields, type RunKey } from '../../core/shared/run/runFields.ts';
 
 export interface ConfigRow {
   key: string;
@@ -8,45 +9,18 @@ export interface ConfigRow {
   differs: boolean;
 }
 
-/** Settings that a method makes no use of, and that would only distract in its table. */
-const unused: Record<RunConfig['method'], readonly string[]> = {
-  pesc: [],
-  lora: ['numExperts', 'topK', 'adapterDim', 'adapterDropout', 'adapterScale', 'balanceCoefficient'],
-  full: [
-    'numExperts',
-    'topK',
-    'adapterDim',
-    'adapterDropout',
-    'adapterScale',
-    'balanceCoefficient',
-    'loraRank',
-    'loraAlpha',
-    'loraDropout',
-    'doubleQuant',
-  ],
-  upcycle: [
-    'adapterDim',
-    'adapterDropout',
-    'adapterScale',
-    'loraRank',
-    'loraAlpha',
-    'loraDropout',
-    'doubleQuant',
-  ],
-};
-
 /** A run's settings in the order of the schema, each beside its default. */
 export function configRows(config: RunConfig): ConfigRow[] {
   const defaults: Record<string, unknown> = runConfigSchema.parse({ model: '-', mix: '-' });
   const given: Record<string, unknown> = config;
   return Object.keys(runConfigSchema.shape)
-    .filter((key) => key !== 'name' && !unused[config.method].includes(key))
+    .filter((key) => key !== 'name' && !unusedFields[config.method].includes(key as RunKey))
     .map((key) => {
       const fallback = key === 'model' || key === 'mix' ? null : defaults[key];
       return {
         key,
-        value: show(given[key]),
-        fallback: fallback === null ? null : show(fallback),
+        value: showSetting(given[key]),
+        fallback: fallback === null ? null : showSetting(fallback),
         differs: fallback === null || given[key] !== fallback,
       };
     });
@@ -64,13 +38,15 @@ export function compareConfigs(configs: readonly RunConfig[]): ComparedRow[] {
     .filter((key) => key !== 'name')
     .map((key) => {
       const values = configs.map((config) =>
-        unused[config.method].includes(key) ? '–' : show((config as Record<string, unknown>)[key]),
+        unusedFields[config.method].includes(key as RunKey)
+          ? '–'
+          : showSetting((config as Record<string, unknown>)[key]),
       );
       return { key, values, differs: new Set(values).size > 1 };
     });
 }
 
-function show(value: unknown): string {
+export function showSetting(value: unknown): string {
   if (value === undefined) return '–';
   if (typeof value === 'boolean') return value ? 'yes' : 'no';
   if (typeof value === 'number' && value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6))
