@@ -323,7 +323,7 @@ describe.runIf(runnable)('the workbench', () => {
     await openPage({ colorScheme });
     const screens = {
       home: '/',
-      train: '/train',
+      train: '/train?from=r2',
       runs: '/runs',
       run: '/runs/r1?step=193',
       crash: '/runs/r3',

@@ -11,7 +11,7 @@ export function writeRunYaml(input: Partial<RunConfigInput>): string {
   const said = Object.keys(runFields)
     .filter((key) => given[key] !== undefined && given[key] !== defaults[key])
     .map((key) => [key, given[key]]);
-  return stringify(Object.fromEntries(said));
+  return said.length === 0 ? '' : stringify(Object.fromEntries(said));
 }
 
 /** Values are taken as they stand; whether each is in its range is the form's to show. */
