@@ -47,6 +47,8 @@ export interface TrainingEngine {
   pause(): void;
   resume(): void;
   stop(options?: { discard?: boolean }): void;
+  /** At once and without asking; `why` becomes the last line of what it wrote. */
+  kill(why: string): void;
   /** Says that everything told up to this line is on disk: the journal need not keep it. */
   recorded(line: number): void;
   /** Never rejects. */

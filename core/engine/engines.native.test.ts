@@ -162,6 +162,24 @@ describe.runIf(needs('addon'))('engine processes', () => {
     expect(again.steps[0]!.step).toBe(found[0]!.step + 1);
   });
 
+  test('a run that hangs cannot be stopped, but killed, and says why', async () => {
+    const asked = options({ epochs: 500 });
+    const record = recorder();
+    const engine = engines.startTraining(asked, record);
+    await record.reached(3);
+    process.kill(engine.pid!, 'SIGSTOP');
+    engine.stop();
+    await sleep(500);
+    expect(isAlive(engine.pid!)).toBe(true);
+    engine.kill('it hung');
+    expect(await engine.ended).toEqual({
+      kind: 'died',
+      exitCode: null,
+      signal: 'SIGKILL',
+      stderrTail: ['it hung'],
+    });
+  });
+
   test('a run that cannot begin fails with its own error', async () => {
     const missing = engines.startTraining(options({ modelDir: join(folder, 'absent') }), recorder());
     expect(await missing.ended).toMatchObject({ kind: 'failed', error: { code: 'bad_file' } });

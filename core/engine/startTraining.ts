@@ -79,6 +79,7 @@ export function startTraining(
     pause: () => ask({ type: 'pause' }),
     resume: () => ask({ type: 'resume' }),
     stop: ({ discard = false } = {}) => ask({ type: 'stop', discard }),
+    kill: (why) => child.kill(why),
     recorded: (line) => ask({ type: 'recorded', line }),
     ended: child.ended.then((left) => end ?? { kind: 'died', ...left }),
   };

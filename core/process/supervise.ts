@@ -37,7 +37,8 @@ export interface SupervisedProcess {
   send(message: unknown): void;
   /** Asks it to end; kills it when it has not within `graceMs`. */
   close(graceMs?: number): Promise<ProcessEnd>;
-  kill(): void;
+  /** `why` becomes the last line of its output. */
+  kill(why?: string): void;
   /** Never rejects. */
   readonly ended: Promise<ProcessEnd>;
 }
@@ -133,8 +134,7 @@ export function superviseProcess(options: SuperviseOptions): SupervisedProcess {
           silentTicks++;
           const limitMs = heard ? silenceMs : Math.max(silenceMs, startMs);
           if (silentTicks * tickMs < limitMs) return;
-          note(`no sign of life for ${limitMs / 1000} s: killed as hung`);
-          kill();
+          kill(`no sign of life for ${limitMs / 1000} s: killed as hung`);
         }, tickMs);
   watch?.unref();
 
@@ -149,7 +149,8 @@ export function superviseProcess(options: SuperviseOptions): SupervisedProcess {
     lines.forEach(note);
   });
 
-  function kill(): void {
+  function kill(why = ''): void {
+    note(why);
     killedHere = true;
     child.kill();
   }
@@ -173,7 +174,7 @@ export function superviseProcess(options: SuperviseOptions): SupervisedProcess {
     ended,
     async close(graceMs = 2000) {
       child.disconnect();
-      const force = setTimeout(kill, graceMs);
+      const force = setTimeout(() => kill(), graceMs);
       const end = await ended;
       clearTimeout(force);
       return end;

@@ -12,7 +12,7 @@ export interface FakeTraining {
   options: TrainOptions;
   listener: TrainingListener;
   /** What the host asked of it, in order. */
-  asked: ('pause' | 'resume' | 'stop')[];
+  asked: ('pause' | 'resume' | 'stop' | 'kill')[];
   /** Folder of the run. */
   runDir: string | undefined;
   /** Lines that the host said it has on disk. */
@@ -117,6 +117,10 @@ export function createFakeEngines(): FakeEngines {
         pause: () => void training.asked.push('pause'),
         resume: () => void training.asked.push('resume'),
         stop: () => void training.asked.push('stop'),
+        kill(why) {
+          training.asked.push('kill');
+          training.die('SIGKILL', [why]);
+        },
         recorded: (line) => void training.recorded.push(line),
         ended: ended.promise,
       };

@@ -34,6 +34,8 @@ export interface TrainingHarness {
   model: { identity: string; tokenizerHash: string };
   memory: { availableBytes: number; totalBytes: number };
   disk: { freeBytes: number };
+  /** How long an engine that was asked to stop may say nothing. */
+  patience: { ms: number };
   warnings: string[];
   start(more?: Partial<RunConfigInput>): Promise<Run>;
   get(id: string): Run;
@@ -116,6 +118,7 @@ export async function createTrainingHarness(): Promise<TrainingHarness> {
     model,
     memory: { availableBytes: 1e9, totalBytes: 2e9 },
     disk: { freeBytes: 1e9 },
+    patience: { ms: 60_000 },
     warnings: [] as string[],
     async start(more = {}) {
       return harness.service.handlers.startRun({
@@ -168,6 +171,7 @@ export async function createTrainingHarness(): Promise<TrainingHarness> {
       clock,
       memory: () => harness.memory,
       freeDiskBytes: () => Promise.resolve(harness.disk.freeBytes),
+      stopPatienceMs: () => harness.patience.ms,
       warn: (message) => void harness.warnings.push(message),
     });
     await harness.service.training.recovered;

@@ -18,6 +18,7 @@ import { checkpointFolders, readRunFolder, runFiles, writeRunFolder, type RunLoc
 import { lastLines } from './runLog.ts';
 import { createRunTable, type RunRecord } from './runTable.ts';
 import { createStepTable } from './stepTable.ts';
+import { stopPatienceMs } from './stopDeadline.ts';
 import { createLiveRun, type LiveRun, type SuperviseDeps } from './superviseRun.ts';
 import type { Training, TrainingDeps, TrainingService } from './trainingTypes.ts';
 
@@ -28,6 +29,7 @@ const closeGraceMs = 60_000;
 export function createTrainingService(deps: TrainingDeps): TrainingService {
   const { store, home, emit, jobs, data, engines, models, datasets, version } = deps;
   const { clock = wallClock, memory = systemMemory, freeDiskBytes = freeDisk } = deps;
+  const patienceMs = deps.stopPatienceMs ?? stopPatienceMs;
   const { warn = (message: string) => void process.stderr.write(`${message}\n`) } = deps;
   const steps = createStepTable(store);
   const runs = createRunTable(store, steps);
@@ -45,6 +47,7 @@ export function createTrainingService(deps: TrainingDeps): TrainingService {
     clock,
     memory,
     freeDiskBytes,
+    stopPatienceMs: patienceMs,
   };
   const left = markInterrupted({ store, runs, steps }, clock.now());
   const recovered = recoverRuns({ store, runs, steps }, runsDir, left, {

@@ -28,6 +28,7 @@ import { readFiles } from './recoverRuns.ts';
 import { runFiles, writeRunLock } from './runFolder.ts';
 import type { RunRecord, RunTable } from './runTable.ts';
 import type { StepTable } from './stepTable.ts';
+import { createStopDeadline, type Pace } from './stopDeadline.ts';
 
 export interface SuperviseDeps {
   store: Store;
@@ -41,6 +42,7 @@ export interface SuperviseDeps {
   clock: Clock;
   memory: () => { availableBytes: number; totalBytes: number };
   freeDiskBytes: (dir: string) => Promise<number>;
+  stopPatienceMs: (pace: Pace) => number;
 }
 
 /** A run that waits for an engine or has one. What clients see of it is `record.run`, ahead of the database. */
@@ -81,6 +83,17 @@ export function createLiveRun(
   /** Of the engine's journal: heard, and said to be on disk. */
   let heardLine = 0;
   let recordedLine = 0;
+  let longestStepMs = 0;
+  let longestEvaluationMs = 0;
+  /** How long the engine said nothing after it was asked to stop, where that was too long. */
+  let hungMs: number | null = null;
+  const deadline = createStopDeadline(
+    () => deps.stopPatienceMs({ phase: record.run.phase, longestStepMs, longestEvaluationMs }),
+    (silentMs) => {
+      hungMs = silentMs;
+      engine?.kill(`asked to stop, it said nothing for ${silentMs / 1000} s: killed as hung`);
+    },
+  );
 
   function count(): void {
     if (activeSince === null) return;
@@ -105,7 +118,13 @@ export function createLiveRun(
     if (asked !== null) return;
     asked = why;
     change({ state: 'stopping' });
-    engine?.stop();
+    stopEngine();
+  }
+
+  function stopEngine(): void {
+    if (!engine) return;
+    engine.stop();
+    deadline.start();
   }
 
   function onFlushed(context: JobContext, { steps: stepped, evaluations, logLines, mark }: Flushed): void {
@@ -125,7 +144,7 @@ export function createLiveRun(
     if (trouble) return;
     trouble = error;
     // Training on with nothing kept would only waste time: end with a checkpoint, if the disk takes one.
-    engine?.stop();
+    stopEngine();
   }
 
   function optionsOf(): TrainOptions {
@@ -202,7 +221,9 @@ export function createLiveRun(
         dir,
       );
       if (record.run.state === 'paused') engine.pause();
-      await finish(await engine.ended);
+      const end = await engine.ended;
+      deadline.clear();
+      await finish(end);
     } catch (error) {
       if (engine) {
         await recorder?.close();
@@ -265,6 +286,7 @@ export function createLiveRun(
     return {
       onLine(line) {
         heardLine = line;
+        deadline.heard();
         recorder.mark(line);
       },
       onOpened(opened) {
@@ -282,6 +304,7 @@ export function createLiveRun(
           // Time in steps: what evaluations and pauses take says nothing of the pace.
           rate = observe(rate, rate.at + metrics.stepMs, metrics.step, rateWindowMs);
           memoryBytes = metrics.memoryBytes;
+          longestStepMs = Math.max(longestStepMs, metrics.stepMs);
           if (metrics.skipped)
             recorder.log(
               `warning: step ${metrics.step} was skipped: its loss or gradient was not finite; rows ${Array.from(metrics.rows).join(', ')}`,
@@ -299,6 +322,7 @@ export function createLiveRun(
         };
       },
       onEvaluation(metrics) {
+        longestEvaluationMs = Math.max(longestEvaluationMs, metrics.evaluationMs);
         const line = evaluationLine(metrics);
         recorder.add(line);
         const evaluation = evaluationOf(line);
@@ -369,11 +393,11 @@ export function createLiveRun(
       checkpoint: record.run.lastCheckpoint,
       memoryBytes,
     });
-    const error = new CaravanError(
-      'engine_died',
-      `the engine ended by itself (${end.signal ?? `exit code ${end.exitCode ?? 'unknown'}`})${crash.line === null ? '' : `: ${crash.line}`}`,
-      { mend: crash.advice },
-    );
+    const how =
+      hungMs === null
+        ? `ended by itself (${end.signal ?? `exit code ${end.exitCode ?? 'unknown'}`})${crash.line === null ? '' : `: ${crash.line}`}`
+        : `was asked to stop, said nothing for ${hungMs / 1000} s, and was killed`;
+    const error = new CaravanError('engine_died', `the engine ${how}`, { mend: crash.advice });
     await settle({ state: 'interrupted', error: error.toData(), crash });
     throw error;
   }

@@ -300,6 +300,31 @@ describe('an engine that dies', () => {
       .toMatchObject([{ state: 'interrupted', error: { code: 'engine_died' } }]);
   });
 
+  test('and one that was asked to stop and hangs is killed once it says nothing more', async () => {
+    h.patience.ms = 400;
+    const run = await h.start();
+    const engine = await h.engines.started(0);
+    engine.step(1);
+    engine.listener.onCheckpoint(checkpoint(run, 1));
+    await h.service.handlers.stopRun({ id: run.id });
+    for (let line = 1; line <= 4; line++) {
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      engine.listener.onLine!(line);
+    }
+    expect(engine.asked).toEqual(['stop']);
+    expect(h.get(run.id).state).toBe('stopping');
+    expect(await h.reach(run.id, 'interrupted')).toMatchObject({
+      error: {
+        code: 'engine_died',
+        message: 'the engine was asked to stop, said nothing for 0.4 s, and was killed',
+      },
+      crash: { advice: expect.stringMatching(/hung.*resume the run/) as string },
+    });
+    expect(engine.asked).toEqual(['stop', 'kill']);
+    expect(logOf(run)).toContain('was asked to stop');
+    expect(await h.service.handlers.resumeRun({ id: run.id })).toMatchObject({ state: 'queued' });
+  });
+
   test.each<[ErrorCode]>([['diverged'], ['disk_full'], ['out_of_memory'], ['bad_file']])(
     'one that fails with %s leaves it failed',
     async (code) => {

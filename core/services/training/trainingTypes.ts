@@ -6,6 +6,7 @@ import type { Store } from '../../store/openStore.ts';
 import type { Datasets } from '../datasets/index.ts';
 import type { Jobs } from '../jobs/index.ts';
 import type { Models, TrainedModel } from '../models/index.ts';
+import type { Pace } from './stopDeadline.ts';
 
 export type TrainingCalls =
   | 'planRun'
@@ -42,6 +43,8 @@ export interface TrainingDeps {
   memory?: () => { availableBytes: number; totalBytes: number };
   /** Free bytes of the disk that holds a folder. */
   freeDiskBytes?: (dir: string) => Promise<number>;
+  /** How long an engine that was asked to stop may say nothing before it is killed. @default stopPatienceMs */
+  stopPatienceMs?: (pace: Pace) => number;
   /** For the host's own log: a run folder that cannot be read, say. */
   warn?: (message: string) => void;
 }

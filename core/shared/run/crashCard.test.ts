@@ -20,6 +20,15 @@ test.each([
   expect(card).toMatchObject({ lastStep: 17, lastCheckpoint: some.checkpoint, memoryBytes: 5e8, line: null });
 });
 
+test('does not lay an engine that hung at the door of others', () => {
+  const stderrTail = ['no sign of life for 120 s: killed as hung'];
+  const card = makeCrashCard({ exitCode: null, signal: 'SIGKILL', stderrTail }, some);
+  expect(card).toMatchObject({
+    line: stderrTail[0],
+    advice: expect.stringMatching(/hung, which is a bug/) as string,
+  });
+});
+
 test('picks the telling line, and memory over the signal', () => {
   const stderrTail = ['step 3', 'terminate called after throwing std::bad_alloc', 'at 0x1234'];
   const card = makeCrashCard({ exitCode: null, signal: 'SIGABRT', stderrTail }, nothing);

@@ -8,7 +8,7 @@ export interface EngineDeath {
 
 /** Of the last lines, the first that tells what went wrong rather than what was going on. */
 const tellingLine =
-  /error|exception|fatal|abort|assert|terminate|fault|out of memory|bad_alloc|cannot|sanitizer/i;
+  /error|exception|fatal|abort|assert|terminate|fault|out of memory|bad_alloc|cannot|sanitizer|killed as hung/i;
 
 /** What a person needs to know of an engine that ended by itself: what was seen, what is kept, what to do. */
 export function makeCrashCard(
@@ -32,9 +32,12 @@ export function makeCrashCard(
   };
 }
 
+const hung = /killed as hung$/;
+
 function adviceOn(exitCode: number | null, signal: string | null, line: string): string {
   if (/out of memory|bad_alloc|cannot allocate/i.test(line))
     return 'The engine ran out of memory: lower microBatchSize or seqLen, or set recompute: true.';
+  if (hung.test(line)) return 'The engine hung, which is a bug in it: please report the lines below.';
   // 137 and 139 are how shells and containers report signals 9 and 11.
   if (signal === 'SIGKILL' || exitCode === 137)
     return 'The engine was killed from outside; if nobody did so, the system ran short of memory: close other programs, lower microBatchSize or seqLen, or set recompute: true.';
