@@ -71,7 +71,7 @@ std::shared_ptr<InferenceModel> make_model(const Settings& settings) {
     set = std::make_shared<TrainableSet>(exec.device, config, method, DType::f32);
     set->initialise(exec, *base, 1);
   }
-  const auto model = std::make_shared<const Model>(exec.device, config, base, set, config.max_positions);
+  const auto model = std::make_shared<const Model>(exec, config, base, set, config.max_positions);
   return std::make_shared<InferenceModel>(model, settings.compute, settings.threads);
 }
 

@@ -102,7 +102,7 @@ int main(int argc, char** argv) {
   const auto set = std::make_shared<TrainableSet>(exec.device, config, settings.method, DType::f32);
   set->initialise(exec, *base, 1);
   set->allocate_gradients();
-  const auto model = std::make_shared<Model>(exec.device, config, base, set, settings.tokens);
+  const auto model = std::make_shared<Model>(exec, config, base, set, settings.tokens);
   const MicroBatch batch = random_batch(settings, config.vocab_size);
   DecoderOptions options;
   options.activation = settings.compute;

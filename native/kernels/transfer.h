@@ -8,8 +8,8 @@
 
 namespace caravan {
 
-/// `bytes` of the device's memory, at least 256-byte aligned on CUDA, contents undefined; null for 0 bytes. CUDA only:
-/// the CPU's buffers come from DeviceBuffer. @throws EngineError out_of_memory, naming size and what is free.
+/// `bytes` of a GPU's memory, 256-byte aligned and zeroed; null for 0 bytes. (The CPU's buffers come from DeviceBuffer.)
+/// @throws EngineError out_of_memory, naming size and what is free.
 void* cuda_allocate(size_t bytes);
 void cuda_free(void* memory) noexcept;
 

@@ -239,7 +239,7 @@ TEST_CASE("a checkpoint alone says how its model was crafted; its weights are th
       options.max_steps = 3;
       const Told told = train(options);
       REQUIRE(told.error == "");
-      const auto set = load_checkpoint_weights(Device::cpu, told.result.checkpoint, tiny_config());
+      const auto set = load_checkpoint_weights(Exec(), told.result.checkpoint, tiny_config());
       CHECK(set->method().method == method);
       CHECK(set->method().lora_rank == 4);
       CHECK(set->method().num_experts == 4);
@@ -259,12 +259,12 @@ TEST_CASE("a checkpoint alone says how its model was crafted; its weights are th
       // A model of another shape, and a damaged file.
       ModelConfig other = tiny_config();
       other.num_layers = 3;
-      CHECK_THROWS_AS(load_checkpoint_weights(Device::cpu, told.result.checkpoint, other), EngineError);
+      CHECK_THROWS_AS(load_checkpoint_weights(Exec(), told.result.checkpoint, other), EngineError);
       const std::string path = told.result.checkpoint + "/trainable.safetensors";
       std::string damaged = read_file(path);
       damaged[damaged.size() - 5] = static_cast<char>(damaged[damaged.size() - 5] ^ 64);
       write_file(path, damaged);
-      CHECK_THROWS_AS(load_checkpoint_weights(Device::cpu, told.result.checkpoint, tiny_config()), EngineError);
+      CHECK_THROWS_AS(load_checkpoint_weights(Exec(), told.result.checkpoint, tiny_config()), EngineError);
       CHECK(list_checkpoints(options.checkpoint_dir)[0].problem.find("trainable.safetensors") != std::string::npos);
     }
   }

@@ -276,7 +276,7 @@ TEST_CASE("dynamic scaling: an answer is what the conversation's growing length 
   config.rope.factor = 4.0;
   const Exec exec;
   const TinySession tiny = make_session(exec, config, tiny_method(Method::lora));
-  const auto stretched = std::make_shared<const Model>(exec.device, config, tiny.base, tiny.set, config.max_sequence());
+  const auto stretched = std::make_shared<const Model>(exec, config, tiny.base, tiny.set, config.max_sequence());
   InferenceModel model(stretched, DType::f32, 1);
   CHECK(model.context_length() == 128);
   for (const int64_t prompt : {20, 50}) {
@@ -303,7 +303,7 @@ TEST_CASE("dynamic scaling: what a row scores does not depend on the rows beside
   config.rope.factor = 4.0;
   const Exec exec;
   const TinySession tiny = make_session(exec, config, tiny_method(Method::lora));
-  InferenceModel model(std::make_shared<const Model>(exec.device, config, tiny.base, tiny.set, config.max_sequence()),
+  InferenceModel model(std::make_shared<const Model>(exec, config, tiny.base, tiny.set, config.max_sequence()),
                        DType::f32, 1);
   std::vector<std::vector<int32_t>> rows;
   for (const int64_t length : {20, 100, 33, 64, 32, 40}) rows.push_back(ids_of(length, static_cast<uint32_t>(length)));

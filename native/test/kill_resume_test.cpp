@@ -155,7 +155,7 @@ TEST_CASE("SIGTERM ends a run after its step with a checkpoint and exit code 4; 
     if (json["type"] == "step") last = json["step"];
   }
   CHECK(last == list.front().step);
-  const auto set = load_checkpoint_weights(Device::cpu, list.front().path, tiny_config());
+  const auto set = load_checkpoint_weights(Exec(), list.front().path, tiny_config());
   const SafetensorsFile model = SafetensorsFile::open(folder.path("saved/model.safetensors"));
   CHECK(model.tensors().size() == set->parameters().size());
   for (const Parameter& parameter : set->parameters()) {

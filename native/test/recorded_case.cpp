@@ -168,8 +168,7 @@ void write_recorded_base(const RecordedCase& recorded, const std::string& dir) {
 
 void set_recorded_values(const RecordedCase& recorded, const TrainableSet& set) {
   for (const Parameter& parameter : set.parameters()) {
-    const std::vector<float> values = recorded.initial(parameter.name, parameter.shape);
-    std::copy(values.begin(), values.end(), parameter.value.as<float>());
+    write_values(parameter.value, recorded.initial(parameter.name, parameter.shape));
   }
 }
 
@@ -187,7 +186,7 @@ TinySession make_recorded_session(const Exec& exec, const RecordedCase& recorded
     for (const Conversation& conversation : batch) longest = std::max(longest, conversation.ids.size());
   }
   session.model =
-      std::make_shared<Model>(exec.device, recorded.config, session.base, session.set, static_cast<int64_t>(longest));
+      std::make_shared<Model>(exec, recorded.config, session.base, session.set, static_cast<int64_t>(longest));
   return session;
 }
 

@@ -57,7 +57,7 @@ TEST_CASE("rotary tables of every scaling are transformers' at the sizes of real
     for (size_t i = 0; i < expected.size(); ++i) {
       REQUIRE(std::fabs(frequencies[i] - expected[i]) <= 3e-7 * std::fabs(expected[i]));
     }
-    const RopeTable table = make_rope_table(Device::cpu, config, length);
+    const RopeTable table = make_rope_table(Exec(), config, length);
     const auto positions = file.as<int32_t>(file.get(name + ".positions"));
     const auto cos = file.as<float>(file.get(name + ".cos")), sin = file.as<float>(file.get(name + ".sin"));
     REQUIRE(cos.size() == positions.size() * expected.size());

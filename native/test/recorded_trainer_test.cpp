@@ -51,6 +51,7 @@ TrainOptions recorded_options(const RecordedCase& recorded, const TempFolder& fo
   options.max_grad_norm = static_cast<float>(recorded.max_grad_norm);
   options.seed = recorded.seed;
   options.threads = 2;
+  options.device = test_device();
   return options;
 }
 

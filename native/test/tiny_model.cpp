@@ -38,7 +38,7 @@ MethodOptions tiny_method(Method method) {
 
 Exec exec_with_threads(int threads) {
   static std::vector<std::shared_ptr<ThreadPool>> pools;  // Exec does not own its pool
-  Exec exec;
+  Exec exec = test_exec();
   if (threads > 1) {
     pools.push_back(make_thread_pool(threads));
     exec.pool = pools.back().get();
@@ -61,14 +61,13 @@ TinySession make_session(const Exec& exec, const ModelConfig& config, const Meth
   if (session.set && perturb) {
     for (const Parameter& parameter : session.set->parameters()) {
       std::vector<float> noise(static_cast<size_t>(parameter.count));
-      fill_normal(exec, noise.data(), parameter.count, 0.1f, 13, parameter.index);
-      dispatch(parameter.value.dtype, [&]<typename T>() {
-        T* value = parameter.value.as<T>();
-        for (int64_t i = 0; i < parameter.count; ++i) value[i] = T(float(value[i]) + noise[static_cast<size_t>(i)]);
-      });
+      fill_normal({Device::cpu, exec.pool}, noise.data(), parameter.count, 0.1f, 13, parameter.index);
+      std::vector<float> values = read_values(parameter.value, parameter.count);
+      for (size_t i = 0; i < values.size(); ++i) values[i] += noise[i];
+      write_values(parameter.value, values);
     }
   }
-  session.model = std::make_shared<Model>(exec.device, config, session.base, session.set, config.max_positions);
+  session.model = std::make_shared<Model>(exec, config, session.base, session.set, config.max_positions);
   return session;
 }
 
@@ -101,27 +100,15 @@ MicroBatch pack(const std::vector<Conversation>& conversations, int first, int l
 
 int64_t target_tokens(const std::vector<Conversation>& conversations) { return pack(conversations).target_count(); }
 
-namespace {
-
-std::vector<float> copy(ConstPtr values, int64_t count) {
-  std::vector<float> result(static_cast<size_t>(count));
-  dispatch(values.dtype, [&]<typename T>() {
-    for (int64_t i = 0; i < count; ++i) result[static_cast<size_t>(i)] = float(values.as<T>()[i]);
-  });
-  return result;
-}
-
-}  // namespace
-
 std::vector<std::vector<float>> copy_gradients(const TrainableSet& set) {
   std::vector<std::vector<float>> all;
-  for (const Parameter& parameter : set.parameters()) all.push_back(copy(parameter.gradient, parameter.count));
+  for (const Parameter& parameter : set.parameters()) all.push_back(read_values(parameter.gradient, parameter.count));
   return all;
 }
 
 std::vector<std::vector<float>> copy_values(const TrainableSet& set) {
   std::vector<std::vector<float>> all;
-  for (const Parameter& parameter : set.parameters()) all.push_back(copy(parameter.value, parameter.count));
+  for (const Parameter& parameter : set.parameters()) all.push_back(read_values(parameter.value, parameter.count));
   return all;
 }
 

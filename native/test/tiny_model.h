@@ -6,6 +6,7 @@
 
 #include "engine/model/decoder.h"
 #include "engine/train/micro_batch.h"
+#include "test_device.h"
 
 namespace caravan::test {
 
@@ -16,6 +17,7 @@ std::string tiny_config_json(const std::string& family = "llama");
 /// R 4, A 6, E 4, K 2, no dropout.
 MethodOptions tiny_method(Method method);
 
+/// Of the device under test.
 Exec exec_with_threads(int threads);
 
 /// A crafted model with gradients, its set filled with random values (B and Up too, so that every gradient is there).

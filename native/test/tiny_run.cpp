@@ -71,6 +71,7 @@ TrainOptions tiny_run(const TempFolder& folder, Method method) {
   options.epochs = 2;
   options.lr = 2e-3f;
   options.threads = 1;
+  options.device = test_device();
   options.identity = {{"model", "tiny"}, {"mix", "counting"}};
   return options;
 }

@@ -173,7 +173,7 @@ int train(const CommandLine& arguments) {
   const TrainResult result = run_training(options, journal.listener(), control);
   if (!model_to_save.empty() && !result.checkpoint.empty()) {
     const ModelConfig config = read_model_config(options.model_dir);
-    const auto set = load_checkpoint_weights(Device::cpu, result.checkpoint, config);
+    const auto set = load_checkpoint_weights(Exec(), result.checkpoint, config);
     save_dense_model(model_to_save, config, *set, DType::bf16);
     std::fprintf(stderr, "wrote %s\n", (std::filesystem::path(model_to_save) / "model.safetensors").c_str());
   }

@@ -101,13 +101,13 @@ std::vector<CheckpointInfo> list_checkpoints(const std::string& checkpoint_dir) 
   return found;
 }
 
-std::shared_ptr<TrainableSet> load_checkpoint_weights(Device device, const std::string& dir,
+std::shared_ptr<TrainableSet> load_checkpoint_weights(const Exec& exec, const std::string& dir,
                                                       const ModelConfig& config) {
   const CheckpointManifest manifest = read_checkpoint_manifest(dir);
   check_checkpoint_file(dir, manifest, checkpoint_trainable_name);
   const TrainOptions options = manifest.options();
-  auto set = std::make_shared<TrainableSet>(device, config, options.method, options.train_dtype);
-  read_trainable_values(dir, *set);
+  auto set = std::make_shared<TrainableSet>(exec.device, config, options.method, options.train_dtype);
+  read_trainable_values(exec, dir, *set);
   return set;
 }
 

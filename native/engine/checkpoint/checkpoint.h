@@ -36,6 +36,7 @@ std::string checkpoint_problem(const std::string& dir);
 /// `lora` and `pesc` sets go with a base of the same `config`; `full` and `upcycle` sets replace it.
 /// @throws EngineError bad_file where the checkpoint does not verify (the optimizer's state is not looked at) or does
 /// not fit `config`.
-std::shared_ptr<TrainableSet> load_checkpoint_weights(Device device, const std::string& dir, const ModelConfig& config);
+std::shared_ptr<TrainableSet> load_checkpoint_weights(const Exec& exec, const std::string& dir,
+                                                      const ModelConfig& config);
 
 }  // namespace caravan

@@ -1,9 +1,9 @@
 #include "engine/checkpoint/checkpoint_tensors.h"
 
-#include <cstring>
 #include <filesystem>
 
 #include "engine/platform/error.h"
+#include "kernels/transfer.h"
 
 namespace caravan {
 
@@ -15,8 +15,9 @@ std::span<const std::byte> bytes_of(const void* data, size_t size) {
   return {static_cast<const std::byte*>(data), size};
 }
 
-/// A checkpoint's memory is the CPU's: on another device the tensors are copied over before this is called.
-void read_exactly(const std::string& dir, const char* name, const std::vector<TensorToWrite>& wanted) {
+/// `wanted` are views of the device's memory, into which the file's bytes go.
+void read_exactly(const Exec& exec, const std::string& dir, const char* name,
+                  const std::vector<TensorToWrite>& wanted) {
   const std::string path = (std::filesystem::path(dir) / name).string();
   const SafetensorsFile file = SafetensorsFile::open(path);
   const auto bad = [&](const std::string& what) {
@@ -34,7 +35,7 @@ void read_exactly(const std::string& dir, const char* name, const std::vector<Te
   }
   for (const TensorToWrite& tensor : wanted) {
     const std::span<const std::byte> bytes = file.bytes(file.get(tensor.name));
-    if (!bytes.empty()) std::memcpy(const_cast<std::byte*>(tensor.data.data()), bytes.data(), bytes.size());
+    upload(exec, const_cast<std::byte*>(tensor.data.data()), bytes.data(), bytes.size());
   }
 }
 
@@ -61,12 +62,12 @@ std::vector<TensorToWrite> optimizer_tensors(AdamW& optimizer) {
   return tensors;
 }
 
-void read_trainable_values(const std::string& dir, TrainableSet& set) {
-  read_exactly(dir, checkpoint_trainable_name, trainable_tensors(set));
+void read_trainable_values(const Exec& exec, const std::string& dir, TrainableSet& set) {
+  read_exactly(exec, dir, checkpoint_trainable_name, trainable_tensors(set));
 }
 
-void read_optimizer_state(const std::string& dir, AdamW& optimizer) {
-  read_exactly(dir, checkpoint_optimizer_name, optimizer_tensors(optimizer));
+void read_optimizer_state(const Exec& exec, const std::string& dir, AdamW& optimizer) {
+  read_exactly(exec, dir, checkpoint_optimizer_name, optimizer_tensors(optimizer));
 }
 
 }  // namespace caravan

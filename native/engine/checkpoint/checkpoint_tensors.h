@@ -10,14 +10,14 @@
 
 namespace caravan {
 
-/// Views into the set's values and the optimizer's state.
+/// Views into the set's values and the optimizer's state, in the memory of their device.
 std::vector<TensorToWrite> trainable_tensors(const TrainableSet& set);
 std::vector<TensorToWrite> optimizer_tensors(AdamW& optimizer);
 
 /// Fill every value from `dir`. @throws EngineError bad_file where a tensor is missing, too many, or of another type
 /// or shape.
-void read_trainable_values(const std::string& dir, TrainableSet& set);
-void read_optimizer_state(const std::string& dir, AdamW& optimizer);
+void read_trainable_values(const Exec& exec, const std::string& dir, TrainableSet& set);
+void read_optimizer_state(const Exec& exec, const std::string& dir, AdamW& optimizer);
 
 /// Holds one file of a checkpoint to size and hash. @throws EngineError bad_file
 void check_checkpoint_file(const std::string& dir, const CheckpointManifest& manifest, const std::string& name);

@@ -14,6 +14,7 @@
 #include "engine/io/sha256.h"
 #include "engine/platform/error.h"
 #include "engine/platform/file.h"
+#include "kernels/transfer.h"
 
 namespace caravan {
 
@@ -71,8 +72,12 @@ void CheckpointSnapshot::take(const Exec& exec, std::vector<TensorToWrite> train
     for (TensorToWrite& tensor : *tensors) {
       const size_t bytes = tensor.data.size();
       const auto* from = reinterpret_cast<const char*>(tensor.data.data());
-      parallel_for(exec, static_cast<int64_t>(bytes), copy_grain,
-                   [=](int64_t first, int64_t last) { std::memcpy(at + first, from + first, last - first); });
+      if (exec.device == Device::cpu) {
+        parallel_for(exec, static_cast<int64_t>(bytes), copy_grain,
+                     [=](int64_t first, int64_t last) { std::memcpy(at + first, from + first, last - first); });
+      } else {
+        download(exec, at, from, bytes);
+      }
       tensor.data = {reinterpret_cast<const std::byte*>(at), bytes};
       at += aligned(bytes);
     }

@@ -5,6 +5,7 @@
 #include "engine/model/head.h"
 #include "engine/platform/error.h"
 #include "kernels/attention.h"
+#include "kernels/transfer.h"
 
 namespace caravan {
 
@@ -20,14 +21,15 @@ CachedDecoder::CachedDecoder(const Exec& exec, std::shared_ptr<const Model> mode
       model_(std::move(model)),
       activation_(activation),
       limit_(limit),
-      cache_(exec.device, model_->config(), activation, limit),
+      cache_(exec, model_->config(), activation, limit),
       activations_(exec.device, 0),
       scratch_(exec.device, 0),
-      logits_(DeviceBuffer::of(exec.device, DType::f32, model_->config().vocab_size)) {
+      logits_(static_cast<size_t>(model_->config().vocab_size)) {
   const MethodOptions& method = model_->method();
-  if (!method.has_experts()) return;
-  experts_.resize(static_cast<size_t>(model_->config().num_layers * method.top_k));
+  if (method.has_experts()) experts_.resize(static_cast<size_t>(model_->config().num_layers * method.top_k));
   expert_weights_.resize(experts_.size());
+  const int64_t chosen = static_cast<int64_t>(experts_.size());
+  results_ = DeviceBuffer::of(exec.device, DType::f32, model_->config().vocab_size + 2 * chosen);
 }
 
 bool CachedDecoder::read(std::span<const int32_t> ids, const std::atomic<bool>* cancelled) {
@@ -54,15 +56,16 @@ void CachedDecoder::read_chunk(std::span<const int32_t> ids, int64_t length, boo
   const int64_t n = static_cast<int64_t>(ids.size()), c = config.hidden_size;
   positions_.resize(static_cast<size_t>(n));
   for (int64_t i = 0; i < n; ++i) positions_[static_cast<size_t>(i)] = static_cast<int32_t>(length_ + i);
-  Tokens tokens;
-  tokens.n = tokens.valid_tokens = n;
-  tokens.ids = ids.data();
-  tokens.position = positions_.data();
+  Tokens host;
+  host.n = host.valid_tokens = n;
+  host.ids = ids.data();
+  host.position = positions_.data();
+  const Tokens tokens = staged_.tokens(exec_, host);
 
   Pass pass;
   pass.exec = exec_;
   pass.model = model_.get();
-  pass.angles = angles_.continued(*model_, tokens, length);
+  pass.angles = angles_.continued(exec_, *model_, host, tokens, length);
   pass.scratch = &scratch_;
   pass.activation = activation_;
 
@@ -86,17 +89,36 @@ void CachedDecoder::read_chunk(std::span<const int32_t> ids, int64_t length, boo
   length_ += n;
   if (!last) return;
   const int32_t row = static_cast<int32_t>(n - 1);
-  logits_forward(pass, acts.input, &row, 1, logits());
+  logits_forward(pass, acts.input, staged_.rows(exec_, &row, 1), 1, results_.as<float>());
+  read_results();
 }
 
 void CachedDecoder::keep_experts(const Layer& layer, const ExpertActivations& experts, int64_t n) {
   const int64_t k = model_->method().top_k;
-  std::copy_n(experts.chosen + (n - 1) * k, k, experts_.begin() + layer.index * k);
-  std::copy_n(experts.weights + (n - 1) * k, k, expert_weights_.begin() + layer.index * k);
+  char* chosen = results_.data() + logits_.size() * sizeof(float);
+  char* weights = chosen + experts_.size() * sizeof(int32_t);
+  copy_bytes(exec_, chosen + static_cast<size_t>(layer.index * k) * sizeof(int32_t), experts.chosen + (n - 1) * k,
+             static_cast<size_t>(k) * sizeof(int32_t));
+  copy_bytes(exec_, weights + static_cast<size_t>(layer.index * k) * sizeof(float), experts.weights + (n - 1) * k,
+             static_cast<size_t>(k) * sizeof(float));
+}
+
+/// Brings logits and experts to the host; waits for the pass.
+void CachedDecoder::read_results() {
+  const char* at = results_.data();
+  const auto read = [&](auto& values) {
+    const size_t bytes = values.size() * sizeof(values[0]);
+    if (bytes > 0) download(exec_, values.data(), at, bytes);
+    at += bytes;
+  };
+  read(logits_);
+  read(experts_);
+  read(expert_weights_);
 }
 
 size_t CachedDecoder::memory_bytes() const {
-  return cache_.bytes() + activations_.capacity() + scratch_.capacity() + angles_.bytes() + logits_.bytes();
+  return cache_.bytes() + activations_.capacity() + scratch_.capacity() + staged_.bytes() + angles_.bytes() +
+         results_.bytes();
 }
 
 }  // namespace caravan

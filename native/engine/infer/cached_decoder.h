@@ -7,6 +7,7 @@
 
 #include "engine/infer/kv_cache.h"
 #include "engine/model/layer.h"
+#include "engine/model/staged_batch.h"
 
 namespace caravan {
 
@@ -22,7 +23,7 @@ class CachedDecoder {
 
   int64_t length() const { return length_; }
   /// (V) f32 after the last id read; valid until the next.
-  float* logits() const { return logits_.as<float>(); }
+  float* logits() { return logits_.data(); }
   /// (layers, top-k) of the last id read; empty without experts.
   const std::vector<int32_t>& experts() const { return experts_; }
   const std::vector<float>& expert_weights() const { return expert_weights_; }
@@ -31,6 +32,7 @@ class CachedDecoder {
  private:
   void read_chunk(std::span<const int32_t> ids, int64_t length, bool last);
   void keep_experts(const Layer& layer, const ExpertActivations& experts, int64_t n);
+  void read_results();
 
   Exec exec_;
   std::shared_ptr<const Model> model_;
@@ -40,8 +42,10 @@ class CachedDecoder {
   KvCache cache_;
   Arena activations_;
   Arena scratch_;
+  StagedBatch staged_;
   PassAngles angles_;
-  DeviceBuffer logits_;
+  DeviceBuffer results_;  // logits (V, f32), then of every layer the chosen experts (K, i32) and their weights (K, f32)
+  std::vector<float> logits_;
   std::vector<int32_t> positions_;
   std::vector<int32_t> experts_;
   std::vector<float> expert_weights_;

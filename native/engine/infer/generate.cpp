@@ -43,7 +43,8 @@ GenerateResult InferenceModel::generate(const GenerateOptions& options, const To
   Sampler sampler(options.sampling, config().vocab_size, options.prompt_ids);
   AnswerText text(options.tokenizer, options.stop_strings);
   HeldMemory held(held_);
-  CachedDecoder decoder(exec_, model_, compute_dtype_, context_length());
+  const ExecPool::Lease lease(execs_);
+  CachedDecoder decoder(lease.exec(), model_, compute_dtype_, context_length());
 
   GenerateResult result;
   result.prompt_tokens = prompt_tokens;

@@ -3,30 +3,29 @@
 #include <algorithm>
 
 #include "engine/checkpoint/checkpoint.h"
+#include "engine/model/compute_device.h"
 #include "engine/platform/error.h"
+#include "kernels/transfer.h"
 
 namespace caravan {
 
 InferenceModel::InferenceModel(std::shared_ptr<const Model> model, DType compute_dtype, int threads)
-    : model_(std::move(model)), compute_dtype_(compute_dtype), pool_(make_thread_pool(threads)) {
-  exec_.device = model_->device();
-  exec_.pool = pool_.get();
-}
+    : model_(std::move(model)), compute_dtype_(compute_dtype), execs_(model_->device(), threads) {}
 
 std::shared_ptr<InferenceModel> InferenceModel::open(const OpenModelOptions& options,
                                                      const std::function<void(int64_t, int64_t)>& progress) {
   if (options.threads < 0) throw EngineError("bad_option", "threads must be 0 (one per core) or above");
-  const std::shared_ptr<ThreadPool> pool = make_thread_pool(options.threads);
-  Exec exec;
-  exec.pool = pool.get();
+  const ComputeDevice device(options.device, options.threads);
+  const Exec& exec = device.exec();
   const ModelConfig config = read_model_config(options.model_dir);
   std::shared_ptr<TrainableSet> set;
-  if (!options.checkpoint_dir.empty()) set = load_checkpoint_weights(exec.device, options.checkpoint_dir, config);
+  if (!options.checkpoint_dir.empty()) set = load_checkpoint_weights(exec, options.checkpoint_dir, config);
   std::shared_ptr<const BaseModel> base;
   if (!set || !set->method().trains_everything()) {
     base = load_base_model(exec, options.model_dir, {options.base_dtype, options.double_quant, DType::bf16}, progress);
   }
-  const auto model = std::make_shared<const Model>(exec.device, config, base, set, config.max_sequence());
+  const auto model = std::make_shared<const Model>(exec, config, base, set, config.max_sequence());
+  synchronize(exec);  // calls read it from other streams
   return std::make_shared<InferenceModel>(model, options.compute_dtype, options.threads);
 }
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/infer/exec_pool.h"
 #include "engine/infer/generation.h"
 #include "engine/model/model.h"
 
@@ -22,6 +23,7 @@ struct OpenModelOptions {
   /// Empty: the base as stored.
   std::string checkpoint_dir;
   int threads = 0;  // 0: one per core
+  Device device = Device::cpu;
 };
 
 struct ScoreResult {
@@ -41,8 +43,9 @@ struct RouteResult {
   std::vector<double> tokens;  // (groups)
 };
 
-/// Every method may be called from several threads at once: passes of several callers share the threads and take turns
-/// kernel by kernel. Nothing that one call does changes another's result.
+/// Every method may be called from several threads at once: on the CPU passes of several callers share the threads and
+/// take turns kernel by kernel; on a GPU each has a stream of its own. Nothing that one call does changes another's
+/// result.
 class InferenceModel {
  public:
   /// `progress` (done, total bytes) may be empty.
@@ -90,8 +93,7 @@ class InferenceModel {
 
   std::shared_ptr<const Model> model_;
   DType compute_dtype_;
-  std::shared_ptr<ThreadPool> pool_;
-  Exec exec_;
+  ExecPool execs_;
   std::atomic<size_t> held_{0};  // bytes of the calls under way
 };
 

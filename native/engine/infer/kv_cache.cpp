@@ -1,9 +1,9 @@
 #include "engine/infer/kv_cache.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "engine/platform/error.h"
+#include "kernels/transfer.h"
 
 namespace caravan {
 
@@ -13,16 +13,16 @@ constexpr int64_t block_positions = 256;
 
 }  // namespace
 
-KvCache::KvCache(Device device, const ModelConfig& config, DType dtype, int64_t limit)
-    : device_(device),
+KvCache::KvCache(const Exec& exec, const ModelConfig& config, DType dtype, int64_t limit)
+    : exec_(exec),
       dtype_(dtype),
       row_size_(config.kv_size()),
       limit_(limit),
       layers_(static_cast<size_t>(config.num_layers)) {}
 
 DeviceBuffer KvCache::grown(const DeviceBuffer& old, int64_t positions, int64_t used) const {
-  DeviceBuffer buffer = DeviceBuffer::of(device_, dtype_, positions * row_size_);
-  if (used > 0) std::memcpy(buffer.data(), old.data(), static_cast<size_t>(used * row_size_) * size_of(dtype_));
+  DeviceBuffer buffer = DeviceBuffer::of(exec_.device, dtype_, positions * row_size_);
+  copy_bytes(exec_, buffer.data(), old.data(), static_cast<size_t>(used * row_size_) * size_of(dtype_));
   return buffer;
 }
 
@@ -36,8 +36,10 @@ void KvCache::reserve(int64_t positions, int64_t used) {
   // Layer by layer, so that old and new stand beside each other for one layer alone. Should memory end on the way, the
   // layers done are larger than they need to be and nothing is lost.
   for (LayerCache& layer : layers_) {
-    layer.keys = grown(layer.keys, capacity, used);
-    layer.values = grown(layer.values, capacity, used);
+    DeviceBuffer keys = grown(layer.keys, capacity, used), values = grown(layer.values, capacity, used);
+    synchronize(exec_);  // the old ones are read until then
+    layer.keys = std::move(keys);
+    layer.values = std::move(values);
   }
   capacity_ = capacity;
 }

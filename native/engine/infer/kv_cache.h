@@ -11,7 +11,7 @@ namespace caravan {
 class KvCache {
  public:
   /// `limit`: the most positions it may hold.
-  KvCache(Device device, const ModelConfig& config, DType dtype, int64_t limit);
+  KvCache(const Exec& exec, const ModelConfig& config, DType dtype, int64_t limit);
 
   /// Makes room for `positions` in all, in whole blocks, and keeps the first `used` of them.
   /// @throws EngineError out_of_memory; what was there then still is
@@ -30,7 +30,7 @@ class KvCache {
   };
   DeviceBuffer grown(const DeviceBuffer& old, int64_t positions, int64_t used) const;
 
-  Device device_;
+  Exec exec_;
   DType dtype_;
   int64_t row_size_;
   int64_t limit_;

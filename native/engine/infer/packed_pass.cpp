@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/model/head.h"
+#include "kernels/transfer.h"
 
 namespace caravan {
 
@@ -36,18 +37,19 @@ void PackedPass::run(std::span<const std::span<const int32_t>> rows, const Layer
     positions_.push_back(0);
     cu_seqlens_.push_back(static_cast<int32_t>(ids_.size()));
   }
-  Tokens tokens;
-  tokens.n = tokens.valid_tokens = static_cast<int64_t>(ids_.size());
-  tokens.ids = ids_.data();
-  tokens.position = positions_.data();
-  tokens.cu_seqlens = cu_seqlens_.data();
-  tokens.sequences = static_cast<int64_t>(cu_seqlens_.size()) - 1;
+  Tokens host;
+  host.n = host.valid_tokens = static_cast<int64_t>(ids_.size());
+  host.ids = ids_.data();
+  host.position = positions_.data();
+  host.cu_seqlens = cu_seqlens_.data();
+  host.sequences = static_cast<int64_t>(cu_seqlens_.size()) - 1;
+  const Tokens tokens = staged_.tokens(exec_, host);
 
   const ModelConfig& config = model_->config();
   const int64_t n = tokens.n, c = config.hidden_size;
   pass_.exec = exec_;
   pass_.model = model_.get();
-  pass_.angles = angles_.packed(*model_, tokens);
+  pass_.angles = angles_.packed(exec_, *model_, host, tokens);
   pass_.scratch = &scratch_;
   pass_.activation = activation_;
   activations_.release({});
@@ -57,7 +59,7 @@ void PackedPass::run(std::span<const std::span<const int32_t>> rows, const Layer
   embed_forward(pass_, tokens, acts.input);
   for (const Layer& layer : model_->layers()) {
     layer_forward(pass_, layer, tokens, acts, output);
-    if (on_layer) on_layer(layer, acts.experts.chosen);
+    if (on_layer) on_layer(layer, on_host(acts.experts.chosen, n * model_->method().top_k));
     std::swap(acts.input, output);
   }
   stream_ = acts.input;
@@ -75,7 +77,13 @@ void PackedPass::read_logits(std::span<const int32_t> tokens, const std::functio
     const int64_t first = chunk * count / chunks, last = (chunk + 1) * count / chunks;
     ArenaScope scope(scratch_);
     float* logits = scratch_.take<float>((last - first) * v);
-    logits_forward(pass_, stream_, wanted.data() + first, last - first, logits);
+    logits_forward(pass_, stream_, staged_.rows(exec_, wanted.data() + first, last - first), last - first, logits);
+    std::vector<float> downloaded;
+    if (exec_.device != Device::cpu) {
+      downloaded.resize(static_cast<size_t>((last - first) * v));
+      download(exec_, downloaded.data(), logits, downloaded.size() * sizeof(float));
+      logits = downloaded.data();
+    }
     const int64_t real = std::min(last, static_cast<int64_t>(tokens.size())) - first;
     parallel_for(exec_, real, 1, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) read(static_cast<size_t>(first + row), logits + row * v);
@@ -83,6 +91,15 @@ void PackedPass::read_logits(std::span<const int32_t> tokens, const std::functio
   }
 }
 
-size_t PackedPass::memory_bytes() const { return activations_.capacity() + scratch_.capacity() + angles_.bytes(); }
+const int32_t* PackedPass::on_host(const int32_t* chosen, int64_t count) {
+  if (exec_.device == Device::cpu || chosen == nullptr) return chosen;
+  chosen_.resize(static_cast<size_t>(count));
+  download(exec_, chosen_.data(), chosen, chosen_.size() * sizeof(int32_t));
+  return chosen_.data();
+}
+
+size_t PackedPass::memory_bytes() const {
+  return activations_.capacity() + scratch_.capacity() + staged_.bytes() + angles_.bytes();
+}
 
 }  // namespace caravan

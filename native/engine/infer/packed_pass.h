@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/model/layer.h"
+#include "engine/model/staged_batch.h"
 
 namespace caravan {
 
@@ -13,7 +14,7 @@ class PackedPass {
  public:
   PackedPass(const Exec& exec, std::shared_ptr<const Model> model, DType activation);
 
-  /// Called after each layer with its experts' choices, (tokens, top-k); null without experts.
+  /// Called after each layer with its experts' choices, (tokens, top-k) in host memory; null without experts.
   using LayerListener = std::function<void(const Layer& layer, const int32_t* chosen)>;
 
   /// Runs every layer over `rows`, each a sequence of its own, at least one token in all. What a row gets does not
@@ -27,16 +28,20 @@ class PackedPass {
   size_t memory_bytes() const;
 
  private:
+  const int32_t* on_host(const int32_t* chosen, int64_t count);
+
   Exec exec_;
   std::shared_ptr<const Model> model_;
   DType activation_;
   Arena activations_;
   Arena scratch_;
+  StagedBatch staged_;
   PassAngles angles_;
   Pass pass_;  // of the last run
   std::vector<int32_t> ids_;
   std::vector<int32_t> positions_;
   std::vector<int32_t> cu_seqlens_;
+  std::vector<int32_t> chosen_;
   Ptr stream_;  // (N, C) the last layer's output
 };
 

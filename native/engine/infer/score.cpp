@@ -31,7 +31,8 @@ void InferenceModel::run_packed(std::span<const std::vector<int32_t>> rows,
                                 const std::function<void(PackedRows&)>& after) {
   for (size_t i = 0; i < rows.size(); ++i) check_row(rows[i], i);
   HeldMemory held(held_);
-  PackedPass pass(exec_, model_, compute_dtype_);
+  const ExecPool::Lease lease(execs_);
+  PackedPass pass(lease.exec(), model_, compute_dtype_);
   for (size_t first = 0; first < rows.size();) {
     PackedRows packed{pass, first, first + 1, {0}};
     size_t tokens = rows[first].size();

@@ -1,6 +1,7 @@
 #include "engine/model/base_model.h"
 
 #include "engine/platform/error.h"
+#include "kernels/transfer.h"
 
 namespace caravan {
 
@@ -58,9 +59,25 @@ BaseDType parse_base_dtype(const std::string& name) {
   throw EngineError("bad_option", "baseDtype is \"" + name + "\"; it must be f32, bf16 or nf4");
 }
 
-StoredWeight::StoredWeight(Nf4Storage quantised)
-    : rows_(quantised.rows), cols_(quantised.cols), quantised_(std::move(quantised)) {
-  view_ = quantised_.view();
+StoredWeight::StoredWeight(const Exec& exec, Nf4Storage quantised)
+    : rows_(quantised.rows), cols_(quantised.cols), quantised_(std::move(quantised)), view_(quantised_.view()) {
+  if (exec.device == Device::cpu) return;
+  const auto aligned = [](size_t bytes) { return (bytes + 255) / 256 * 256; };
+  const size_t packed = aligned(quantised_.packed.size()), codes = aligned(quantised_.absmax_u8.size());
+  const size_t absmax = aligned(quantised_.absmax.size() * sizeof(float));
+  data_ = DeviceBuffer(exec.device, packed + codes + absmax + aligned(quantised_.absmax2.size() * sizeof(float)));
+  char* at = data_.data();
+  const auto send = [&](const auto& values, size_t room) -> char* {
+    if (values.empty()) return nullptr;
+    upload(exec, at, values.data(), values.size() * sizeof(values[0]));
+    at += room;
+    return at - room;
+  };
+  view_.packed = reinterpret_cast<uint8_t*>(send(quantised_.packed, packed));
+  view_.absmax_u8 = reinterpret_cast<uint8_t*>(send(quantised_.absmax_u8, codes));
+  view_.absmax = reinterpret_cast<float*>(send(quantised_.absmax, absmax));
+  view_.absmax2 = reinterpret_cast<float*>(send(quantised_.absmax2, 0));
+  quantised_ = {};
 }
 
 StoredWeight& StoredWeight::operator=(StoredWeight&& other) noexcept {
@@ -69,7 +86,7 @@ StoredWeight& StoredWeight::operator=(StoredWeight&& other) noexcept {
   rows_ = other.rows_;
   cols_ = other.cols_;
   quantised_ = std::move(other.quantised_);
-  view_ = quantised_.packed.empty() ? Nf4View{} : quantised_.view();
+  view_ = quantised_.packed.empty() ? other.view_ : quantised_.view();
   return *this;
 }
 

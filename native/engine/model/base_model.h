@@ -41,21 +41,22 @@ class StoredWeight {
   StoredWeight() = default;
   StoredWeight(DeviceBuffer data, DType dtype, int64_t rows, int64_t cols)
       : data_(std::move(data)), dtype_(dtype), rows_(rows), cols_(cols) {}
-  explicit StoredWeight(Nf4Storage quantised);
+  /// Brings what was quantised on the host to the device.
+  StoredWeight(const Exec& exec, Nf4Storage quantised);
   StoredWeight(StoredWeight&& other) noexcept { *this = std::move(other); }
   StoredWeight& operator=(StoredWeight&& other) noexcept;
 
   /// Valid while this object stands where it is.
   Weight weight() const;
-  bool quantised() const { return !quantised_.packed.empty(); }
-  size_t bytes() const { return quantised() ? quantised_.bytes() : data_.bytes(); }
+  bool quantised() const { return view_.packed != nullptr; }
+  size_t bytes() const { return data_.bytes() + quantised_.bytes(); }
 
  private:
-  DeviceBuffer data_;
+  DeviceBuffer data_;  // the values, or on a GPU all pieces of the quantised ones
   DType dtype_ = DType::f32;
   int64_t rows_ = 0;
   int64_t cols_ = 0;
-  Nf4Storage quantised_;
+  Nf4Storage quantised_;  // on the CPU
   Nf4View view_;
 };
 

@@ -7,6 +7,7 @@
 #include "engine/platform/error.h"
 #include "kernels/activation.h"
 #include "kernels/optimizer.h"
+#include "kernels/transfer.h"
 
 namespace caravan {
 
@@ -61,11 +62,11 @@ Decoder::Decoder(const Exec& exec, std::shared_ptr<const Model> model, const Dec
   }
 }
 
-Pass Decoder::pass_of(const Tokens& tokens, const StepPlace& place) {
+Pass Decoder::pass_of(const Tokens& host, const Tokens& tokens, const StepPlace& place) {
   Pass pass;
   pass.exec = exec_;
   pass.model = model_.get();
-  pass.angles = angles_.packed(*model_, tokens);
+  pass.angles = angles_.packed(exec_, *model_, host, tokens);
   pass.scratch = &scratch_;
   pass.activation = options_.activation;
   pass.dropout = place.dropout;
@@ -94,10 +95,12 @@ Ptr Decoder::forward(const Pass& pass, const Tokens& tokens, bool keep) {
   return output;
 }
 
-MicroBatchResult Decoder::forward_backward(const Tokens& tokens, const Targets& targets, const StepPlace& place) {
-  check_tokens(tokens, options_);
+MicroBatchResult Decoder::forward_backward(const Tokens& host, const Targets& host_targets, const StepPlace& place) {
+  check_tokens(host, options_);
+  const Tokens tokens = staged_.tokens(exec_, host);
+  const Targets targets = staged_.targets(exec_, host_targets);
   const int64_t count = tokens.n * model_->config().hidden_size;
-  const Pass pass = pass_of(tokens, place);
+  const Pass pass = pass_of(host, tokens, place);
   const Ptr output = forward(pass, tokens, true);
 
   ArenaScope scope(scratch_);
@@ -113,44 +116,58 @@ MicroBatchResult Decoder::forward_backward(const Tokens& tokens, const Targets& 
     layer_backward(pass, layer, tokens, layers_[i], stream, balance);
   }
   embed_backward(pass, tokens, stream);
-
-  MicroBatchResult result;
-  result.losses.assign(losses, losses + targets.count);
-  read_balance(result);
-  return result;
+  return read_result(losses, targets.count);
 }
 
-MicroBatchResult Decoder::evaluate(const Tokens& tokens, const Targets& targets) {
-  check_tokens(tokens, options_);
+MicroBatchResult Decoder::evaluate(const Tokens& host, const Targets& host_targets) {
+  check_tokens(host, options_);
+  const Tokens tokens = staged_.tokens(exec_, host);
+  const Targets targets = staged_.targets(exec_, host_targets);
   StepPlace place;
   place.dropout = false;
-  const Pass pass = pass_of(tokens, place);
+  const Pass pass = pass_of(host, tokens, place);
   const Ptr output = forward(pass, tokens, false);
   ArenaScope scope(scratch_);
   float* losses = scratch_.take<float>(targets.count);
   loss_forward(pass, output, targets, losses);
-  MicroBatchResult result;
-  result.losses.assign(losses, losses + targets.count);
-  read_balance(result);
-  return result;
+  return read_result(losses, targets.count);
 }
 
-void Decoder::logits(const Tokens& tokens, const int32_t* rows, int64_t m, float* out) {
-  check_tokens(tokens, options_);
+void Decoder::logits(const Tokens& host, const int32_t* rows, int64_t m, float* out) {
+  check_tokens(host, options_);
+  const Tokens tokens = staged_.tokens(exec_, host);
   StepPlace place;
   place.dropout = false;
-  const Pass pass = pass_of(tokens, place);
+  const Pass pass = pass_of(host, tokens, place);
   const Ptr output = forward(pass, tokens, false);
-  logits_forward(pass, output, rows, m, out);
+  ArenaScope scope(scratch_);
+  const int64_t count = m * model_->config().vocab_size;
+  float* logits = scratch_.take<float>(count);
+  logits_forward(pass, output, staged_.rows(exec_, rows, m), m, logits);
+  download(exec_, out, logits, static_cast<size_t>(count) * sizeof(float));
 }
 
-void Decoder::read_balance(MicroBatchResult& result) const {
-  const int64_t e = model_->method().num_experts;
+/// Waits for the pass.
+MicroBatchResult Decoder::read_result(const float* losses, int64_t targets) const {
+  MicroBatchResult result;
+  result.losses.resize(static_cast<size_t>(targets));
+  download(exec_, result.losses.data(), losses, result.losses.size() * sizeof(float));
+  if (balance_.empty()) return result;
+  std::vector<char> bytes(balance_buffer_.bytes());
+  download(exec_, bytes.data(), balance_buffer_.data(), bytes.size());
+  const auto at = [&](const void* device) {
+    return bytes.data() + (static_cast<const char*>(device) - balance_buffer_.data());
+  };
+  const size_t e = static_cast<size_t>(model_->method().num_experts);
   for (const BalanceState& state : balance_) {
-    result.balance_loss.push_back(*state.loss);
-    result.tokens_per_expert.insert(result.tokens_per_expert.end(), state.tokens_per_expert,
-                                    state.tokens_per_expert + e);
+    float loss = 0.0f;
+    std::memcpy(&loss, at(state.loss), sizeof loss);
+    result.balance_loss.push_back(loss);
+    result.tokens_per_expert.resize(result.tokens_per_expert.size() + e);
+    std::memcpy(result.tokens_per_expert.data() + result.tokens_per_expert.size() - e, at(state.tokens_per_expert),
+                e * sizeof(int64_t));
   }
+  return result;
 }
 
 double Decoder::balance_gradient_norm() const {
@@ -168,8 +185,8 @@ void Decoder::reset_balance_gradient() {
 }
 
 size_t Decoder::memory_bytes() const {
-  return activations_.capacity() + scratch_.capacity() + balance_buffer_.bytes() + balance_gradient_.bytes() +
-         angles_.bytes();
+  return activations_.capacity() + scratch_.capacity() + staged_.bytes() + balance_buffer_.bytes() +
+         balance_gradient_.bytes() + angles_.bytes();
 }
 
 DecoderMemory plan_decoder_memory(const ModelConfig& config, const MethodOptions& method, DType train_dtype,

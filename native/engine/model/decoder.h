@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/model/head.h"
+#include "engine/model/staged_batch.h"
 
 namespace caravan {
 
@@ -42,6 +43,7 @@ struct MicroBatchResult {
   std::vector<int64_t> tokens_per_expert;  // (L, E)
 };
 
+/// What it is given and what it returns lies in host memory.
 class Decoder {
  public:
   Decoder(const Exec& exec, std::shared_ptr<const Model> model, const DecoderOptions& options);
@@ -50,7 +52,7 @@ class Decoder {
   MicroBatchResult forward_backward(const Tokens& tokens, const Targets& targets, const StepPlace& place);
   /// Losses alone, without dropout (`balance_loss` and `tokens_per_expert` included).
   MicroBatchResult evaluate(const Tokens& tokens, const Targets& targets);
-  /// Logits (M, V) f32 of `rows` (M, device memory), host or device memory as the device is.
+  /// Logits (M, V) f32 of `rows` (M).
   void logits(const Tokens& tokens, const int32_t* rows, int64_t m, float* out);
 
   /// The balance term's own gradient in the routers' weights, summed since the last reset: its norm, by layers in order.
@@ -63,15 +65,16 @@ class Decoder {
   size_t memory_bytes() const;
 
  private:
-  Pass pass_of(const Tokens& tokens, const StepPlace& place);
+  Pass pass_of(const Tokens& host, const Tokens& tokens, const StepPlace& place);
   Ptr forward(const Pass& pass, const Tokens& tokens, bool keep);
-  void read_balance(MicroBatchResult& result) const;
+  MicroBatchResult read_result(const float* losses, int64_t targets) const;
 
   Exec exec_;
   std::shared_ptr<const Model> model_;
   DecoderOptions options_;
   Arena activations_;
   Arena scratch_;
+  StagedBatch staged_;
   PassAngles angles_;
   std::vector<LayerActivations> layers_;
   std::vector<BalanceState> balance_;

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "engine/platform/memory.h"
+#include "kernels/transfer.h"
 
 namespace caravan {
 
@@ -18,8 +19,12 @@ size_t round_up(size_t bytes) { return (bytes + alignment - 1) / alignment * ali
 }  // namespace
 
 DeviceBuffer::DeviceBuffer(Device device, size_t bytes) : bytes_(bytes), device_(device) {
-  if (device != Device::cpu) throw EngineError("cuda_unavailable", "this build computes on the CPU alone");
   if (bytes == 0) return;
+  if (device == Device::cuda) {
+    memory_ = cuda_allocate(bytes);
+    data_ = static_cast<char*>(memory_);
+    return;
+  }
   // Small buffers share the heap's pages; large ones come as pages that nobody has touched.
   void* memory = bytes >= smallest_chunk ? map_pages(bytes) : std::calloc(1, bytes + alignment);
   if (memory == nullptr) {
@@ -34,11 +39,20 @@ DeviceBuffer::DeviceBuffer(Device device, size_t bytes) : bytes_(bytes), device_
 
 DeviceBuffer::~DeviceBuffer() {
   if (memory_ == nullptr) return;
-  if (bytes_ >= smallest_chunk) {
+  if (device_ == Device::cuda) {
+    cuda_free(memory_);
+  } else if (bytes_ >= smallest_chunk) {
     unmap_pages(memory_, bytes_);
   } else {
     std::free(memory_);
   }
+}
+
+DeviceBuffer move_to_device(const Exec& exec, DeviceBuffer host) {
+  if (exec.device == Device::cpu) return host;
+  DeviceBuffer buffer(exec.device, host.bytes());
+  upload(exec, buffer.data(), host.data(), host.bytes());
+  return buffer;
 }
 
 Arena::Arena(Device device, size_t bytes) : device_(device), measuring_(false) {

@@ -10,7 +10,7 @@
 
 namespace caravan {
 
-/// Owns `bytes` of memory, 64-byte aligned and zeroed. On the CPU large buffers come as untouched pages, so what is
+/// Owns `bytes` of a device's memory, 64-byte aligned and zeroed. On the CPU large buffers come as untouched pages, so what is
 /// never written costs nothing.
 class DeviceBuffer {
  public:
@@ -52,6 +52,9 @@ class DeviceBuffer {
   size_t bytes_ = 0;
   Device device_ = Device::cpu;
 };
+
+/// What lies in host memory, where `exec` computes: moved on the CPU, else copied.
+DeviceBuffer move_to_device(const Exec& exec, DeviceBuffer host);
 
 /// A bump allocator. It is made as large as the plan says; should the plan be short, it grows by another buffer and
 /// keeps it. Scopes nest: what is cut after a mark is given back together. An arena that measures hands out null and

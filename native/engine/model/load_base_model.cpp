@@ -17,7 +17,12 @@ class Loader {
  public:
   Loader(const Exec& exec, const std::string& path, const BaseOptions& options,
          const std::function<void(int64_t, int64_t)>& progress)
-      : exec_(exec), path_(path), options_(options), progress_(progress), source_(ModelSource::open(path)) {
+      : exec_(exec),
+        host_{Device::cpu, exec.pool},
+        path_(path),
+        options_(options),
+        progress_(progress),
+        source_(ModelSource::open(path)) {
     total_ = static_cast<int64_t>(source_->tensor_bytes());
   }
 
@@ -28,7 +33,7 @@ class Loader {
   StoredWeight projection(const std::string& name, int64_t rows, int64_t cols) {
     if (options_.dtype != BaseDType::nf4) return dense(name, rows, cols, dense_dtype());
     const DeviceBuffer values = read(name, {rows, cols}, DType::f32);
-    return StoredWeight(nf4_quantize(exec_, values.ptr(DType::f32), rows, cols, options_.double_quant));
+    return StoredWeight(exec_, nf4_quantize(host_, values.ptr(DType::f32), rows, cols, options_.double_quant));
   }
 
   /// Embedding and head: never quantised.
@@ -36,15 +41,18 @@ class Loader {
     return dense(name, rows, cols, options_.dtype == BaseDType::nf4 ? options_.dense_dtype : dense_dtype());
   }
 
-  DeviceBuffer vector(const std::string& name, int64_t count) { return read(name, {count}, DType::f32); }
+  DeviceBuffer vector(const std::string& name, int64_t count) {
+    return move_to_device(exec_, read(name, {count}, DType::f32));
+  }
 
  private:
   DType dense_dtype() const { return options_.dtype == BaseDType::f32 ? DType::f32 : DType::bf16; }
 
   StoredWeight dense(const std::string& name, int64_t rows, int64_t cols, DType dtype) {
-    return StoredWeight(read(name, {rows, cols}, dtype), dtype, rows, cols);
+    return StoredWeight(move_to_device(exec_, read(name, {rows, cols}, dtype)), dtype, rows, cols);
   }
 
+  /// In host memory.
   DeviceBuffer read(const std::string& name, const std::vector<int64_t>& shape, DType dtype) {
     const std::optional<ModelSource::Stored> stored = source_->find(name);
     const std::string config_place = source_->config_place();
@@ -58,7 +66,7 @@ class Loader {
     }
     int64_t elements = 1;
     for (const int64_t extent : shape) elements *= extent;
-    DeviceBuffer buffer = DeviceBuffer::of(exec_.device, dtype, elements);
+    DeviceBuffer buffer = DeviceBuffer::of(Device::cpu, dtype, elements);
     source_->read(name, buffer.ptr(dtype));
     done_ += static_cast<int64_t>(stored->bytes);
     if (progress_) progress_(done_, total_);
@@ -66,6 +74,7 @@ class Loader {
   }
 
   const Exec& exec_;
+  const Exec host_;
   const std::string& path_;
   const BaseOptions& options_;
   const std::function<void(int64_t, int64_t)>& progress_;

@@ -7,16 +7,16 @@
 
 namespace caravan {
 
-Model::Model(Device device, const ModelConfig& config, std::shared_ptr<const BaseModel> base,
+Model::Model(const Exec& exec, const ModelConfig& config, std::shared_ptr<const BaseModel> base,
              std::shared_ptr<TrainableSet> set, int64_t positions)
-    : device_(device), config_(config), base_(std::move(base)), set_(std::move(set)), positions_(positions) {
+    : device_(exec.device), config_(config), base_(std::move(base)), set_(std::move(set)), positions_(positions) {
   if (set_) method_ = set_->method();
   if (method_.trains_everything()) base_.reset();
   if (!base_ && !method_.trains_everything()) {
     throw EngineError("internal", "a model whose base is frozen was made without its base");
   }
   const bool stretches = config_.rope.kind == RopeKind::dynamic;
-  rope_ = make_rope_table(device, config_, stretches ? std::min(positions, config_.max_positions) : positions);
+  rope_ = make_rope_table(exec, config_, stretches ? std::min(positions, config_.max_positions) : positions);
 
   const bool whole = base_ == nullptr;
   embedding_ = whole ? trained("model.embed_tokens.weight") : Tensor{base_->embedding.weight().dense, nullptr};

@@ -59,7 +59,7 @@ class Model {
  public:
   /// `set` may be null (the base as stored); `base` may be null where the set trains every weight (`full`, `upcycle`),
   /// and is let go then. `positions`: length of the longest sequence it will see.
-  Model(Device device, const ModelConfig& config, std::shared_ptr<const BaseModel> base,
+  Model(const Exec& exec, const ModelConfig& config, std::shared_ptr<const BaseModel> base,
         std::shared_ptr<TrainableSet> set, int64_t positions);
 
   const ModelConfig& config() const { return config_; }

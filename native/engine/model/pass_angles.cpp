@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "engine/model/layer.h"
+#include "kernels/transfer.h"
 
 namespace caravan {
 
@@ -17,41 +18,51 @@ AnglesView of_table(const RopeTable& table, const Tokens& tokens) { return {tabl
 
 }  // namespace
 
-void PassAngles::make_room(const Model& model, int64_t tokens) {
+void PassAngles::make_room(const Exec& exec, const Model& model, int64_t tokens) {
   if (tokens <= room_) return;
-  rows_ = DeviceBuffer::of(model.device(), DType::f32, tokens * model.config().head_dim);
-  row_of_token_ = DeviceBuffer(model.device(), static_cast<size_t>(tokens) * sizeof(int32_t));
-  int32_t* rows = row_of_token_.as<int32_t>();
-  std::iota(rows, rows + tokens, 0);
+  synchronize(exec);  // what was enqueued may still read the old rows
+  filled_.resize(static_cast<size_t>(tokens * model.config().head_dim));
+  rows_ = DeviceBuffer::of(exec.device, DType::f32, tokens * model.config().head_dim);
+  row_of_token_ = DeviceBuffer(exec.device, static_cast<size_t>(tokens) * sizeof(int32_t));
+  std::vector<int32_t> rows(static_cast<size_t>(tokens));
+  std::iota(rows.begin(), rows.end(), 0);
+  upload(exec, row_of_token_.data(), rows.data(), row_of_token_.bytes());
   room_ = tokens;
 }
 
-AnglesView PassAngles::packed(const Model& model, const Tokens& tokens) {
-  const ModelConfig& config = model.config();
-  int64_t longest = 0;
-  for (int64_t s = 0; s < tokens.sequences; ++s) {
-    longest = std::max<int64_t>(longest, tokens.cu_seqlens[s + 1] - tokens.cu_seqlens[s]);
-  }
-  if (!depends_on_length(config, longest)) return of_table(model.rope(), tokens);
-  make_room(model, tokens.n);
-  const int64_t half = config.head_dim / 2;
-  float* cos = rows_.as<float>();
-  float* sin = cos + room_ * half;
-  for (int64_t s = 0; s < tokens.sequences; ++s) {
-    const int64_t start = tokens.cu_seqlens[s], length = tokens.cu_seqlens[s + 1] - start;
-    fill_rope_rows(config, length, 0, length, cos + start * half, sin + start * half);
-  }
-  return {cos, sin, row_of_token_.as<int32_t>()};
+AnglesView PassAngles::send(const Exec& exec, const Model& model) {
+  upload(exec, rows_.data(), filled_.data(), rows_.bytes());
+  const float* cos = rows_.as<const float>();
+  return {cos, cos + room_ * (model.config().head_dim / 2), row_of_token_.as<const int32_t>()};
 }
 
-AnglesView PassAngles::continued(const Model& model, const Tokens& tokens, int64_t length) {
+AnglesView PassAngles::packed(const Exec& exec, const Model& model, const Tokens& host, const Tokens& device) {
   const ModelConfig& config = model.config();
-  if (!depends_on_length(config, length)) return of_table(model.rope(), tokens);
-  make_room(model, tokens.n);
-  float* cos = rows_.as<float>();
+  int64_t longest = 0;
+  for (int64_t s = 0; s < host.sequences; ++s) {
+    longest = std::max<int64_t>(longest, host.cu_seqlens[s + 1] - host.cu_seqlens[s]);
+  }
+  if (!depends_on_length(config, longest)) return of_table(model.rope(), device);
+  make_room(exec, model, host.n);
+  const int64_t half = config.head_dim / 2;
+  float* cos = filled_.data();
+  float* sin = cos + room_ * half;
+  for (int64_t s = 0; s < host.sequences; ++s) {
+    const int64_t start = host.cu_seqlens[s], length = host.cu_seqlens[s + 1] - start;
+    fill_rope_rows(config, length, 0, length, cos + start * half, sin + start * half);
+  }
+  return send(exec, model);
+}
+
+AnglesView PassAngles::continued(const Exec& exec, const Model& model, const Tokens& host, const Tokens& device,
+                                 int64_t length) {
+  const ModelConfig& config = model.config();
+  if (!depends_on_length(config, length)) return of_table(model.rope(), device);
+  make_room(exec, model, host.n);
+  float* cos = filled_.data();
   float* sin = cos + room_ * (config.head_dim / 2);
-  fill_rope_rows(config, length, tokens.position[0], tokens.n, cos, sin);
-  return {cos, sin, row_of_token_.as<int32_t>()};
+  fill_rope_rows(config, length, host.position[0], host.n, cos, sin);
+  return send(exec, model);
 }
 
 }  // namespace caravan

@@ -8,6 +8,8 @@
 // Every other kind, and every sequence within max_positions, reads the model's one table.
 #pragma once
 
+#include <vector>
+
 #include "engine/model/device_buffer.h"
 
 namespace caravan {
@@ -25,17 +27,19 @@ struct AnglesView {
 /// Owns the rows that a pass needs beside the model's table; a view is good until the next.
 class PassAngles {
  public:
-  /// Of whole sequences laid end to end. Reads cu_seqlens on the host.
-  AnglesView packed(const Model& model, const Tokens& tokens);
-  /// Of `tokens`, which go on with one sequence that will then have `length` tokens, or more if this is not all of it.
-  AnglesView continued(const Model& model, const Tokens& tokens, int64_t length);
+  /// Of whole sequences laid end to end. `host` and `device` are the same tokens in the memory of each.
+  AnglesView packed(const Exec& exec, const Model& model, const Tokens& host, const Tokens& device);
+  /// Of tokens that go on with one sequence, which will then have `length` tokens, or more if this is not all of it.
+  AnglesView continued(const Exec& exec, const Model& model, const Tokens& host, const Tokens& device, int64_t length);
 
   size_t bytes() const { return rows_.bytes() + row_of_token_.bytes(); }
 
  private:
-  void make_room(const Model& model, int64_t tokens);
+  void make_room(const Exec& exec, const Model& model, int64_t tokens);
+  AnglesView send(const Exec& exec, const Model& model);
 
-  DeviceBuffer rows_;          // cos (N, half), then sin
+  std::vector<float> filled_;  // cos (room, half), then sin; as the host fills them
+  DeviceBuffer rows_;          // the same on the device
   DeviceBuffer row_of_token_;  // (N) 0, 1, ...
   int64_t room_ = 0;           // N
 };

@@ -2,7 +2,6 @@
 
 #include "engine/model/base_model.h"
 #include "engine/model/random_init.h"
-#include "kernels/activation.h"
 
 namespace caravan {
 
@@ -22,20 +21,21 @@ class Maker {
                         : projection || options_.dtype != BaseDType::nf4
                             ? (options_.dtype == BaseDType::f32 ? DType::f32 : DType::bf16)
                             : options_.dense_dtype;
-    DeviceBuffer data = DeviceBuffer::of(exec_.device, dtype, rows * cols);
-    fill_normal(exec_, data.ptr(dtype), rows * cols, scale, seed_, next_++);
-    if (!quantise) return StoredWeight(std::move(data), dtype, rows, cols);
-    return StoredWeight(nf4_quantize(exec_, data.ptr(dtype), rows, cols, options_.double_quant));
+    DeviceBuffer data = DeviceBuffer::of(Device::cpu, dtype, rows * cols);
+    fill_normal(host_, data.ptr(dtype), rows * cols, scale, seed_, next_++);
+    if (!quantise) return StoredWeight(move_to_device(exec_, std::move(data)), dtype, rows, cols);
+    return StoredWeight(exec_, nf4_quantize(host_, data.ptr(dtype), rows, cols, options_.double_quant));
   }
 
   DeviceBuffer vector(int64_t count, float value) {
-    DeviceBuffer data = DeviceBuffer::of(exec_.device, DType::f32, count);
-    fill_constant(exec_, data.ptr(DType::f32), count, value);
-    return data;
+    DeviceBuffer data = DeviceBuffer::of(Device::cpu, DType::f32, count);
+    fill_constant(host_, data.ptr(DType::f32), count, value);
+    return move_to_device(exec_, std::move(data));
   }
 
  private:
   const Exec& exec_;
+  const Exec host_{Device::cpu, exec_.pool};
   uint32_t seed_;
   BaseOptions options_;
   uint32_t next_ = 0;

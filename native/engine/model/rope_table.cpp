@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "kernels/transfer.h"
+
 namespace caravan {
 
 namespace {
@@ -96,17 +98,22 @@ void fill_rope_rows(const ModelConfig& config, int64_t length, int64_t first, in
   }
 }
 
-RopeTable make_rope_table(Device device, const ModelConfig& config, int64_t positions) {
+RopeTable make_rope_table(const Exec& exec, const ModelConfig& config, int64_t positions) {
   RopeTable table;
   table.positions = positions;
   table.half = config.head_dim / 2;
   const int64_t count = positions * table.half;
-  table.storage = DeviceBuffer::of(device, DType::f32, 2 * count);
-  float* cos = table.storage.as<float>();
-  float* sin = cos + count;
-  fill_rope_rows(config, positions, 0, positions, cos, sin);
-  table.cos = cos;
-  table.sin = sin;
+  table.storage = DeviceBuffer::of(exec.device, DType::f32, 2 * count);
+  std::vector<float> staged;
+  float* filled = table.storage.as<float>();
+  if (exec.device != Device::cpu) {
+    staged.resize(static_cast<size_t>(2 * count));
+    filled = staged.data();
+  }
+  fill_rope_rows(config, positions, 0, positions, filled, filled + count);
+  if (!staged.empty()) upload(exec, table.storage.data(), staged.data(), table.storage.bytes());
+  table.cos = table.storage.as<const float>();
+  table.sin = table.cos + count;
   return table;
 }
 

@@ -25,6 +25,6 @@ std::vector<double> rope_frequencies(const ModelConfig& config, int64_t length, 
 void fill_rope_rows(const ModelConfig& config, int64_t length, int64_t first, int64_t count, float* cos, float* sin);
 
 /// The rows of positions 0, 1, ... in sequences of up to `positions` tokens.
-RopeTable make_rope_table(Device device, const ModelConfig& config, int64_t positions);
+RopeTable make_rope_table(const Exec& exec, const ModelConfig& config, int64_t positions);
 
 }  // namespace caravan

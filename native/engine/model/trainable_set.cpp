@@ -6,6 +6,7 @@
 #include "engine/model/random_init.h"
 #include "engine/platform/error.h"
 #include "kernels/activation.h"
+#include "kernels/transfer.h"
 
 namespace caravan {
 
@@ -145,6 +146,10 @@ void TrainableSet::allocate_gradients() {
 }
 
 void TrainableSet::zero_gradients(const Exec& exec) {
+  if (exec.device == Device::cuda) {
+    zero_bytes(exec, gradients_.data(), gradients_.bytes());  // one launch for hundreds of tensors
+    return;
+  }
   for (Parameter& parameter : parameters_) fill_zero(exec, parameter.gradient, parameter.count);
 }
 
@@ -167,9 +172,16 @@ void TrainableSet::initialise(const Exec& exec, const BaseModel& base, uint32_t 
                         ends_with(parameter.name, ".router");
     const float fan_in = static_cast<float>(parameter.shape.back());
     if (zero) fill_zero(exec, parameter.value, parameter.count);
-    if (random) {
-      fill_uniform(exec, parameter.value, parameter.count, 1.0f / std::sqrt(fan_in), seed, parameter.index);
+    if (!random) continue;
+    const float bound = 1.0f / std::sqrt(fan_in);
+    if (device_ == Device::cpu) {
+      fill_uniform(exec, parameter.value, parameter.count, bound, seed, parameter.index);
+      continue;
     }
+    const DeviceBuffer drawn = DeviceBuffer::of(Device::cpu, parameter.value.dtype, parameter.count);
+    fill_uniform({Device::cpu, exec.pool}, drawn.ptr(parameter.value.dtype), parameter.count, bound, seed,
+                 parameter.index);
+    upload(exec, parameter.value.data, drawn.data(), drawn.bytes());
   }
 }
 

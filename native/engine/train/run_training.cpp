@@ -113,8 +113,8 @@ class TrainingRun {
     session_ = open_training_session(options_);
     if (resumed) {
       check_resumable(*resumed, options_, session_.train->rows(), session_.train->tokens());
-      read_trainable_values(resumed->path, *session_.set);
-      read_optimizer_state(resumed->path, *session_.optimizer);
+      read_trainable_values(session_.exec, resumed->path, *session_.set);
+      read_optimizer_state(session_.exec, resumed->path, *session_.optimizer);
       progress_ = resumed->manifest.progress;
       saved_step_ = progress_.step;
       newest_ = resumed->path;

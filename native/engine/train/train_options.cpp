@@ -53,7 +53,6 @@ void check_train_options(const TrainOptions& o) {
   require(o.save_steps >= 0, "saveSteps", o.save_steps, "0 or above");
   require(o.keep_checkpoints >= 1, "keepCheckpoints", o.keep_checkpoints, "at least 1");
   require(o.threads >= 0, "threads", o.threads, "0 (one per core) or above");
-  require(o.device == Device::cpu, "device", "cuda", "cpu: this build has no CUDA training");
 }
 
 }  // namespace caravan

@@ -16,8 +16,7 @@ BaseOptions base_options(const TrainOptions& options) {
 
 std::vector<float> logits_of_base(const TrainingSession& session, std::shared_ptr<const BaseModel> base,
                                   const TrainOptions& options, const MicroBatch& batch) {
-  const auto model =
-      std::make_shared<Model>(session.exec.device, session.config, std::move(base), nullptr, options.seq_len);
+  const auto model = std::make_shared<Model>(session.exec, session.config, std::move(base), nullptr, options.seq_len);
   return sample_logits(session.exec, model, options.compute_dtype, batch);
 }
 
@@ -62,9 +61,8 @@ DecoderOptions decoder_options(const TrainOptions& options) {
 
 TrainingSession open_training_session(const TrainOptions& options) {
   TrainingSession session;
-  session.pool = make_thread_pool(options.threads);
-  session.exec.device = options.device;
-  session.exec.pool = session.pool.get();
+  session.device = ComputeDevice(options.device, options.threads);
+  session.exec = session.device.exec();
   session.config = read_model_config(options.model_dir);
   check_lengths(options, session.config);
   session.train = std::make_unique<TokenShard>(open_shard(options.train_shard, session.config, options));
@@ -86,8 +84,7 @@ TrainingSession open_training_session(const TrainOptions& options) {
 
   session.set = std::make_shared<TrainableSet>(options.device, session.config, options.method, options.train_dtype);
   if (base) session.set->initialise(session.exec, *base, options.seed);
-  session.model =
-      std::make_shared<Model>(options.device, session.config, std::move(base), session.set, options.seq_len);
+  session.model = std::make_shared<Model>(session.exec, session.config, std::move(base), session.set, options.seq_len);
   if (fresh) {
     const std::vector<float> crafted = sample_logits(session.exec, session.model, options.compute_dtype, sample);
     session.step_zero_difference = largest_logit_difference(crafted, stored);

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "engine/data/token_shard.h"
+#include "engine/model/compute_device.h"
 #include "engine/model/decoder.h"
 #include "engine/train/adamw.h"
 #include "engine/train/step_batch.h"
@@ -12,7 +13,7 @@
 namespace caravan {
 
 struct TrainingSession {
-  std::shared_ptr<ThreadPool> pool;
+  ComputeDevice device;
   Exec exec;
   ModelConfig config;
   std::unique_ptr<TokenShard> train;

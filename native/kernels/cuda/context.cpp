@@ -76,7 +76,12 @@ void* cuda_allocate(size_t bytes) {
   if (bytes == 0) return nullptr;
   void* memory = nullptr;
   const cudaError_t status = cudaMalloc(&memory, bytes);
-  if (status == cudaSuccess) return memory;
+  if (status == cudaSuccess) {
+    // Contexts' streams do not wait for the default stream, so this does.
+    cuda::check(cudaMemset(memory, 0, bytes), "cudaMemset");
+    cuda::check(cudaStreamSynchronize(nullptr), "cudaMemset");
+    return memory;
+  }
   size_t free = 0, total = 0;
   if (status == cudaErrorMemoryAllocation) {
     cudaGetLastError();
