@@ -1,27 +1,30 @@
-// Tokens per second of prompt and answer on the CPU, over a model of SmolLM2-135M's shape with random weights (speed
-// does not depend on the values):
+// Tokens per second of prompt and answer over a model with random weights (speed does not depend on the values):
 //
-//   decode_bench [--base nf4] [--compute f32] [--method pesc] [--prompt 512] [--tokens 64] [--threads 0] [--all]
+//   decode_bench [--shape smollm2-135m] [--device cpu|cuda] [--base nf4] [--compute f32] [--method pesc] [--experts 8]
+//                [--adapter-dim 64] [--prompt 512] [--tokens 64] [--threads 0] [--all]
 //
 // --all: every base, plain and with experts. --model DIR: a stored model instead (no method then).
 #include <cstdio>
 #include <string>
 
+#include "bench_shapes.h"
 #include "engine/infer/inference_model.h"
+#include "engine/model/compute_device.h"
 #include "kernels/philox.h"
+#include "kernels/transfer.h"
 
 using namespace caravan;
 
 namespace {
 
-const char* const smollm2 = R"({"architectures": ["LlamaForCausalLM"], "hidden_size": 576, "intermediate_size": 1536,
-  "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152,
-  "max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "rope_theta": 100000, "tie_word_embeddings": true})";
-
 struct Settings {
   BaseDType base = BaseDType::nf4;
   DType compute = DType::f32;
+  std::string shape = "smollm2-135m";
+  Device device = Device::cpu;
   Method method = Method::base;
+  int64_t experts = 8;
+  int64_t adapter_dim = 64;
   int64_t prompt = 512;
   int64_t tokens = 64;
   int threads = 0;
@@ -41,6 +44,10 @@ Settings parse(int argc, char** argv) {
     if (name == "--base") settings.base = parse_base_dtype(value);
     if (name == "--compute") settings.compute = value == "bf16" ? DType::bf16 : DType::f32;
     if (name == "--method") settings.method = parse_method(value);
+    if (name == "--shape") settings.shape = value;
+    if (name == "--device") settings.device = value == "cuda" ? Device::cuda : Device::cpu;
+    if (name == "--experts") settings.experts = std::stoll(value);
+    if (name == "--adapter-dim") settings.adapter_dim = std::stoll(value);
     if (name == "--prompt") settings.prompt = std::stoll(value);
     if (name == "--tokens") settings.tokens = std::stoll(value);
     if (name == "--threads") settings.threads = std::stoi(value);
@@ -56,31 +63,34 @@ std::shared_ptr<InferenceModel> make_model(const Settings& settings) {
     options.base_dtype = settings.base;
     options.compute_dtype = settings.compute;
     options.threads = settings.threads;
+    options.device = settings.device;
     return InferenceModel::open(options);
   }
-  const auto pool = make_thread_pool(settings.threads);
-  Exec exec;
-  exec.pool = pool.get();
-  const ModelConfig config = parse_model_config(smollm2, "smollm2");
+  const ComputeDevice device(settings.device, settings.threads);
+  const Exec& exec = device.exec();
+  const ModelConfig config = bench::bench_shape(settings.shape);
   const auto base = make_random_base_model(exec, config, 1, {settings.base, true, DType::bf16});
   std::shared_ptr<TrainableSet> set;
   if (settings.method != Method::base) {
     MethodOptions method;
     method.method = settings.method;
-    method.adapter_dim = 64;
+    method.num_experts = settings.experts;
+    method.adapter_dim = settings.adapter_dim;
     set = std::make_shared<TrainableSet>(exec.device, config, method, DType::f32);
     set->initialise(exec, *base, 1);
   }
   const auto model = std::make_shared<const Model>(exec, config, base, set, config.max_positions);
+  synchronize(exec);
   return std::make_shared<InferenceModel>(model, settings.compute, settings.threads);
 }
 
 void measure(const Settings& settings) {
   const auto model = make_model(settings);
+  const uint32_t vocab = static_cast<uint32_t>(model->config().vocab_size);
   GenerateOptions options;
   options.max_tokens = settings.tokens;
   for (int64_t i = 0; i < settings.prompt; ++i) {
-    options.prompt_ids.push_back(static_cast<int32_t>(philox(1, 0, static_cast<uint32_t>(i), 0, 0, 0).word[0] % 49152));
+    options.prompt_ids.push_back(static_cast<int32_t>(philox(1, 0, static_cast<uint32_t>(i), 0, 0, 0).word[0] % vocab));
   }
   for (int round = 0; round < 3; ++round) {
     const GenerateResult result = model->generate(options);

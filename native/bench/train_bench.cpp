@@ -1,46 +1,55 @@
-// Tokens per second of one training micro-batch on the CPU, over a model with random weights (speed does not depend on
-// the values) in the shape of SmolLM2-135M or of the demo's base model:
+// Tokens per second of one training micro-batch over a model with random weights (speed does not depend on the values):
 //
-//   train_bench [--shape smollm2] [--method lora] [--base bf16] [--compute f32] [--tokens 512] [--rows 4] [--recompute]
-//               [--threads 0] [--steps 3] [--forward]
+//   train_bench [--shape smollm2-135m] [--layers N] [--device cpu|cuda] [--method lora] [--base bf16] [--compute f32]
+//               [--train-dtype f32] [--optimizer adamw|adamw8bit] [--experts 8] [--top-k 2] [--adapter-dim 64]
+//               [--rank 64] [--dropout 0.1] [--tokens 512] [--rows 4] [--recompute] [--threads 0]
+//               [--steps 3 | --seconds S] [--forward] [--json FILE]
 //
-// A step is: gradients to zero, forward, backward, the gradient norm, AdamW. --forward times the forward pass as well.
-// The processor's seconds stand beside the clock's: on a machine with other work, the former say more.
+// A step is: gradients to zero, forward, backward, the gradient norm, AdamW, over `rows` sequences of `tokens` tokens.
+// On the CPU the processor's seconds stand beside the clock's: on a machine with other work, the former say more.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstring>
 #include <ctime>
+#include <fstream>
 #include <string>
+#include <vector>
 
+#include <nlohmann/json.hpp>
+
+#include "bench_shapes.h"
+#include "engine/model/compute_device.h"
 #include "engine/model/decoder.h"
 #include "engine/train/adamw.h"
 #include "engine/train/micro_batch.h"
 #include "kernels/philox.h"
+#include "kernels/random.h"
+#include "kernels/transfer.h"
 
 using namespace caravan;
 
 namespace {
 
-const char* const smollm2 = R"({"architectures": ["LlamaForCausalLM"], "hidden_size": 576, "intermediate_size": 1536,
-  "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152,
-  "max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "rope_theta": 100000, "tie_word_embeddings": true})";
-const char* const demo = R"({"architectures": ["LlamaForCausalLM"], "hidden_size": 256, "intermediate_size": 704,
-  "num_hidden_layers": 6, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 32, "vocab_size": 4096,
-  "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "rope_theta": 10000, "tie_word_embeddings": true})";
-
 struct Settings {
-  std::string shape = "smollm2";
+  std::string shape = "smollm2-135m";
+  int64_t layers = 0;
+  Device device = Device::cpu;
   MethodOptions method;
   BaseDType base = BaseDType::bf16;
   DType compute = DType::f32;
+  DType train_dtype = DType::f32;
+  bool eight_bit = false;
   int64_t tokens = 512;
   int64_t rows = 4;
   bool recompute = false;
   int threads = 0;
   int64_t steps = 3;
+  double seconds = 0.0;
   bool forward = false;
+  std::string json;
 };
+
+DType parse_dtype(const std::string& name) { return name == "bf16" ? DType::bf16 : DType::f32; }
 
 Settings parse(int argc, char** argv) {
   Settings settings;
@@ -58,13 +67,24 @@ Settings parse(int argc, char** argv) {
     }
     const std::string value = i + 1 < argc ? argv[++i] : "";
     if (name == "--shape") settings.shape = value;
+    if (name == "--layers") settings.layers = std::stoll(value);
+    if (name == "--device") settings.device = value == "cuda" ? Device::cuda : Device::cpu;
     if (name == "--steps") settings.steps = std::stoll(value);
+    if (name == "--seconds") settings.seconds = std::stod(value);
     if (name == "--method") settings.method.method = parse_method(value);
+    if (name == "--experts") settings.method.num_experts = std::stoll(value);
+    if (name == "--top-k") settings.method.top_k = std::stoll(value);
+    if (name == "--adapter-dim") settings.method.adapter_dim = std::stoll(value);
+    if (name == "--rank") settings.method.lora_rank = std::stoll(value);
+    if (name == "--dropout") settings.method.lora_dropout = settings.method.adapter_dropout = std::stof(value);
     if (name == "--base") settings.base = parse_base_dtype(value);
-    if (name == "--compute") settings.compute = value == "bf16" ? DType::bf16 : DType::f32;
+    if (name == "--compute") settings.compute = parse_dtype(value);
+    if (name == "--train-dtype") settings.train_dtype = parse_dtype(value);
+    if (name == "--optimizer") settings.eight_bit = value == "adamw8bit";
     if (name == "--tokens") settings.tokens = std::stoll(value);
     if (name == "--rows") settings.rows = std::stoll(value);
     if (name == "--threads") settings.threads = std::stoi(value);
+    if (name == "--json") settings.json = value;
   }
   return settings;
 }
@@ -83,6 +103,30 @@ MicroBatch random_batch(const Settings& settings, int64_t vocab_size) {
   return batch;
 }
 
+/// Floating-point operations of a step that the method asks for, recomputation and quantisation not counted: a product
+/// of m x k x n is 2 m k n. Frozen weights have a forward product and one for the gradient of their input, trained ones a
+/// third for their own gradient; causal attention sees half of its square, forward once and backward twice.
+double useful_flops(const Settings& settings, const ModelConfig& config) {
+  const double n = static_cast<double>(settings.rows * settings.tokens),
+               layers = static_cast<double>(config.num_layers);
+  const MethodOptions& method = settings.method;
+  const bool whole = method.trains_everything();
+  double projections = 0.0, lora = 0.0, ffn = 0.0;
+  for (const Proj proj : all_projections) {
+    const double in = static_cast<double>(projection_cols(config, proj));
+    const double out = static_cast<double>(projection_rows(config, proj));
+    (proj == Proj::gate || proj == Proj::up || proj == Proj::down ? ffn : projections) += in * out;
+    lora += static_cast<double>(method.lora_rank) * (in + out);
+  }
+  const double k = static_cast<double>(method.top_k), c = static_cast<double>(config.hidden_size);
+  double per_token = 2.0 * (whole ? 3.0 : 2.0) * (projections + ffn * (method.method == Method::upcycle ? k : 1.0));
+  if (method.has_lora()) per_token += 6.0 * lora;
+  if (method.has_adapters()) per_token += 6.0 * k * 2.0 * c * static_cast<double>(method.adapter_dim);
+  const double head = 2.0 * (whole ? 3.0 : 2.0) * c * static_cast<double>(config.vocab_size);
+  const double attention = 3.0 * 2.0 * static_cast<double>(settings.tokens) * static_cast<double>(config.q_size());
+  return n * (layers * (per_token + attention) + head);
+}
+
 /// Of all threads of the process.
 double processor_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
 
@@ -90,16 +134,50 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+double median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
+  return values[values.size() / 2];
+}
+
+/// TFLOP/s of an 8192 x 8192 x 8192 product in bf16 through the engine's own linear_forward, for as long as the steps.
+double measure_ceiling(const Exec& exec, double seconds) {
+  constexpr int64_t size = 8192;
+  const DeviceBuffer x = DeviceBuffer::of(exec.device, DType::bf16, size * size);
+  const DeviceBuffer w = DeviceBuffer::of(exec.device, DType::bf16, size * size);
+  const DeviceBuffer y = DeviceBuffer::of(exec.device, DType::bf16, size * size);
+  fill_normal(exec, x.ptr(DType::bf16), size * size, 1.0f, 1, 1);
+  fill_normal(exec, w.ptr(DType::bf16), size * size, 1.0f, 1, 2);
+  const auto product = [&] {
+    linear_forward(exec, y.ptr(DType::bf16), x.ptr(DType::bf16), Weight::of(w.ptr(DType::bf16), size, size), nullptr,
+                   size, 1.0f, false);
+  };
+  for (int i = 0; i < 5; ++i) product();
+  synchronize(exec);
+  constexpr int together = 20;
+  std::vector<double> times;
+  const auto start = std::chrono::steady_clock::now();
+  do {
+    const auto began = std::chrono::steady_clock::now();
+    for (int i = 0; i < together; ++i) product();
+    synchronize(exec);
+    times.push_back(seconds_since(began) / together);
+  } while (seconds_since(start) < seconds);
+  return 2.0 * static_cast<double>(size) * size * size / median(times) / 1e12;
+}
+
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   const Settings settings = parse(argc, argv);
-  const auto pool = make_thread_pool(settings.threads);
-  Exec exec;
-  exec.pool = pool.get();
-  const ModelConfig config = parse_model_config(settings.shape == "demo" ? demo : smollm2, settings.shape);
+  const ComputeDevice device(settings.device, settings.threads);
+  const Exec& exec = device.exec();
+  const ModelConfig config = bench::bench_shape(settings.shape, settings.layers);
+  double ceiling = 0.0;
+  if (settings.device == Device::cuda) ceiling = measure_ceiling(exec, std::min(settings.seconds, 20.0));
+
+  const auto loading = std::chrono::steady_clock::now();
   const auto base = make_random_base_model(exec, config, 1, {settings.base, true, settings.compute});
-  const auto set = std::make_shared<TrainableSet>(exec.device, config, settings.method, DType::f32);
+  const auto set = std::make_shared<TrainableSet>(exec.device, config, settings.method, settings.train_dtype);
   set->initialise(exec, *base, 1);
   set->allocate_gradients();
   const auto model = std::make_shared<Model>(exec, config, base, set, settings.tokens);
@@ -110,35 +188,86 @@ int main(int argc, char** argv) {
   options.max_tokens = batch.size();
   options.max_targets = batch.target_count();
   Decoder decoder(exec, model, options);
-  AdamW optimizer(*set, AdamWSettings());
+  AdamWSettings adamw;
+  adamw.eight_bit = settings.eight_bit;
+  AdamW optimizer(*set, adamw);
+  synchronize(exec);
 
-  std::printf("%s, %s, base %s, compute %s, %lld x %lld tokens, %d threads\n", settings.shape.c_str(),
+  std::printf("%s, %s, %s, base %s, compute %s, %lld x %lld tokens, %d threads, set up in %.1f s\n",
+              settings.device == Device::cuda ? "cuda" : "cpu", settings.shape.c_str(),
               method_name(settings.method.method), base_dtype_name(settings.base),
               settings.compute == DType::f32 ? "f32" : "bf16", static_cast<long long>(settings.rows),
-              static_cast<long long>(settings.tokens), thread_count(exec));
+              static_cast<long long>(settings.tokens), thread_count(exec), seconds_since(loading));
   if (settings.forward) {
     const auto start = std::chrono::steady_clock::now();
     decoder.evaluate(batch.tokens(), batch.targets());
     std::printf("forward alone %.3f s\n", seconds_since(start));
   }
-  double best = 0.0;
-  for (int64_t step = 1; step <= settings.steps; ++step) {
+  std::vector<double> both_times, step_times;
+  double processor = 0.0;
+  double loss = 0.0;
+  const auto began = std::chrono::steady_clock::now();
+  for (int64_t step = 1; step <= settings.steps || seconds_since(began) < settings.seconds; ++step) {
     const auto start = std::chrono::steady_clock::now();
     const double processor_start = processor_seconds();
     set->zero_gradients(exec);
     StepPlace place;
     place.step = static_cast<uint32_t>(step);
     place.loss_scale = 1.0f / static_cast<float>(batch.target_count());
-    decoder.forward_backward(batch.tokens(), batch.targets(), place);
-    const double both = seconds_since(start);
+    const MicroBatchResult result = decoder.forward_backward(batch.tokens(), batch.targets(), place);
+    both_times.push_back(seconds_since(start));
+    loss = 0.0;
+    for (const float one : result.losses) loss += one / static_cast<double>(batch.target_count());
     gradient_norm(exec, *set);
     optimizer.update(exec, *set, 1e-4f, 1.0f, step);
-    const double whole = seconds_since(start);
-    const double speed = static_cast<double>(batch.size()) / whole;
-    best = std::max(best, speed);
-    std::printf("step %lld: forward and backward %.3f s, step %.3f s (processor %.3f s): %.1f tokens/s\n",
-                static_cast<long long>(step), both, whole, processor_seconds() - processor_start, speed);
-    std::fflush(stdout);
+    synchronize(exec);
+    step_times.push_back(seconds_since(start));
+    processor = processor_seconds() - processor_start;
+    if (settings.device == Device::cpu || step <= 3) {
+      std::printf("step %lld: loss %.4f, forward and backward %.3f s, step %.3f s (processor %.3f s): %.1f tokens/s\n",
+                  static_cast<long long>(step), loss, both_times.back(), step_times.back(), processor,
+                  static_cast<double>(batch.size()) / step_times.back());
+      std::fflush(stdout);
+    }
   }
+  const double tokens = static_cast<double>(batch.size());
+  const double best = tokens / *std::min_element(step_times.begin(), step_times.end());
+  const double usual = tokens / median(step_times);
   std::printf("best %.1f tokens/s\n", best);
+  const double tflops = useful_flops(settings, config) / median(step_times) / 1e12;
+  if (settings.device == Device::cuda) {
+    std::printf(
+        "median of %zu steps %.1f tokens/s, forward and backward alone %.1f; useful %.1f TFLOP/s, %.1f %% of %.1f\n",
+        step_times.size(), usual, tokens / median(both_times), tflops, 100.0 * tflops / ceiling, ceiling);
+  }
+  if (!settings.json.empty()) {
+    const nlohmann::ordered_json json = {{"bench", "train"},
+                                         {"shape", settings.shape},
+                                         {"layers", config.num_layers},
+                                         {"device", settings.device == Device::cuda ? "cuda" : "cpu"},
+                                         {"method", method_name(settings.method.method)},
+                                         {"experts", settings.method.num_experts},
+                                         {"adapterDim", settings.method.adapter_dim},
+                                         {"base", base_dtype_name(settings.base)},
+                                         {"compute", settings.compute == DType::f32 ? "f32" : "bf16"},
+                                         {"trainDtype", settings.train_dtype == DType::f32 ? "f32" : "bf16"},
+                                         {"optimizer", settings.eight_bit ? "adamw8bit" : "adamw"},
+                                         {"rows", settings.rows},
+                                         {"tokens", settings.tokens},
+                                         {"recompute", settings.recompute},
+                                         {"steps", step_times.size()},
+                                         {"tokensPerSecond", usual},
+                                         {"bestTokensPerSecond", best},
+                                         {"forwardBackwardTokensPerSecond", tokens / median(both_times)},
+                                         {"usefulTflops", tflops},
+                                         {"ceilingTflops", ceiling},
+                                         {"lastLoss", loss},
+                                         {"decoderBytes", decoder.memory_bytes()},
+                                         {"baseBytes", base->bytes()}};
+    std::ofstream(settings.json) << json.dump(1) << "\n";
+  }
+  return 0;
+} catch (const EngineError& error) {
+  std::fprintf(stderr, "%s\n", error.what());
+  return 2;
 }

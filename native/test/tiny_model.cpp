@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "engine/model/random_init.h"
 #include "kernels/philox.h"
+#include "kernels/random.h"
 
 namespace caravan::test {
 

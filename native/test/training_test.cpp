@@ -10,8 +10,8 @@
 #include "engine/data/token_shard.h"
 #include "engine/io/safetensors.h"
 #include "engine/io/sha256.h"
-#include "engine/model/random_init.h"
 #include "engine/train/train_step.h"
+#include "kernels/random.h"
 #include "tiny_run.h"
 
 using namespace caravan;

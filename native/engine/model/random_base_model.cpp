@@ -1,7 +1,9 @@
 #include <cmath>
 
 #include "engine/model/base_model.h"
-#include "engine/model/random_init.h"
+
+#include "kernels/random.h"
+#include "kernels/transfer.h"
 
 namespace caravan {
 
@@ -21,21 +23,26 @@ class Maker {
                         : projection || options_.dtype != BaseDType::nf4
                             ? (options_.dtype == BaseDType::f32 ? DType::f32 : DType::bf16)
                             : options_.dense_dtype;
-    DeviceBuffer data = DeviceBuffer::of(Device::cpu, dtype, rows * cols);
-    fill_normal(host_, data.ptr(dtype), rows * cols, scale, seed_, next_++);
-    if (!quantise) return StoredWeight(move_to_device(exec_, std::move(data)), dtype, rows, cols);
-    return StoredWeight(exec_, nf4_quantize(host_, data.ptr(dtype), rows, cols, options_.double_quant));
+    DeviceBuffer data = DeviceBuffer::of(exec_.device, dtype, rows * cols);
+    fill_normal(exec_, data.ptr(dtype), rows * cols, scale, seed_, next_++);
+    if (!quantise) return StoredWeight(std::move(data), dtype, rows, cols);
+    if (exec_.device == Device::cuda) {
+      DeviceBuffer host(Device::cpu, data.bytes());
+      download(exec_, host.data(), data.data(), data.bytes());
+      data = std::move(host);
+    }
+    const Exec host_exec{Device::cpu, exec_.pool};
+    return StoredWeight(exec_, nf4_quantize(host_exec, data.ptr(dtype), rows, cols, options_.double_quant));
   }
 
   DeviceBuffer vector(int64_t count, float value) {
-    DeviceBuffer data = DeviceBuffer::of(Device::cpu, DType::f32, count);
-    fill_constant(host_, data.ptr(DType::f32), count, value);
-    return move_to_device(exec_, std::move(data));
+    DeviceBuffer data = DeviceBuffer::of(exec_.device, DType::f32, count);
+    fill_constant(exec_, data.ptr(DType::f32), count, value);
+    return data;
   }
 
  private:
   const Exec& exec_;
-  const Exec host_{Device::cpu, exec_.pool};
   uint32_t seed_;
   BaseOptions options_;
   uint32_t next_ = 0;

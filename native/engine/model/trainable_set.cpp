@@ -3,9 +3,9 @@
 #include <cmath>
 #include <numeric>
 
-#include "engine/model/random_init.h"
 #include "engine/platform/error.h"
 #include "kernels/activation.h"
+#include "kernels/random.h"
 #include "kernels/transfer.h"
 
 namespace caravan {
@@ -172,16 +172,9 @@ void TrainableSet::initialise(const Exec& exec, const BaseModel& base, uint32_t 
                         ends_with(parameter.name, ".router");
     const float fan_in = static_cast<float>(parameter.shape.back());
     if (zero) fill_zero(exec, parameter.value, parameter.count);
-    if (!random) continue;
-    const float bound = 1.0f / std::sqrt(fan_in);
-    if (device_ == Device::cpu) {
-      fill_uniform(exec, parameter.value, parameter.count, bound, seed, parameter.index);
-      continue;
+    if (random) {
+      fill_uniform(exec, parameter.value, parameter.count, 1.0f / std::sqrt(fan_in), seed, parameter.index);
     }
-    const DeviceBuffer drawn = DeviceBuffer::of(Device::cpu, parameter.value.dtype, parameter.count);
-    fill_uniform({Device::cpu, exec.pool}, drawn.ptr(parameter.value.dtype), parameter.count, bound, seed,
-                 parameter.index);
-    upload(exec, parameter.value.data, drawn.data(), drawn.bytes());
   }
 }
 

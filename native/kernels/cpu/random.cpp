@@ -1,4 +1,4 @@
-#include "engine/model/random_init.h"
+#include "kernels/random.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,7 +6,7 @@
 
 #include "kernels/philox.h"
 
-namespace caravan {
+namespace caravan::cpu {
 
 namespace {
 
@@ -59,4 +59,4 @@ void fill_constant(const Exec& exec, Ptr values, int64_t count, float value) {
   });
 }
 
-}  // namespace caravan
+}  // namespace caravan::cpu
