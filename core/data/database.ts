@@ -3,6 +3,8 @@ import { DuckDBInstance, type DuckDBConnection } from '@duckdb/node-api';
 /** Work of one request: an in-memory database that spills into `scratchDir` beyond its memory limit. */
 export interface Database {
   connection: DuckDBConnection;
+  /** Another one to the same tables: a result that streams holds its connection. */
+  connect(): Promise<DuckDBConnection>;
   close(): void;
 }
 
@@ -19,11 +21,16 @@ export async function openDatabase(scratchDir: string, memoryLimit: string): Pro
     autoinstall_known_extensions: 'false',
     autoload_known_extensions: 'false',
   });
-  const connection = await instance.connect();
+  const connections = [await instance.connect()];
   return {
-    connection,
+    connection: connections[0]!,
+    async connect() {
+      const another = await instance.connect();
+      connections.push(another);
+      return another;
+    },
     close() {
-      connection.closeSync();
+      for (const connection of connections) connection.closeSync();
       instance.closeSync();
     },
   };

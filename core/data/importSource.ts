@@ -2,11 +2,11 @@ import { createHash, hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import type { DuckDBConnection } from '@duckdb/node-api';
+import type { DuckDBAppender, DuckDBConnection } from '@duckdb/node-api';
 import { CaravanError } from '../shared/contract/errors.ts';
 import type { ColumnMapping, Message, RejectReason, SourceFormat } from '../shared/dataset/source.ts';
 import { openDatabase, select, sqlString } from './database.ts';
-import { readRow, type Problem, type ReadRow } from './formats/formats.ts';
+import { readRow, type Problem, type ReadResult, type ReadRow } from './formats/formats.ts';
 import { columnsOfInterest, describeGuess, FormatGuess } from './formats/guessFormat.ts';
 import { RowObserver } from './formats/observeRows.ts';
 import { readRawRows } from './formats/rawRows.ts';
@@ -74,10 +74,12 @@ export async function importSource(
       const rows = readRawRows(file, { columns, bytes: size, onRead: (read) => (share = read) });
       for await (const raw of rows) {
         if (cancelled.aborted) throw new CaravanError('cancelled', 'the import was cancelled');
-        const result =
+        const result: ReadResult =
           'problem' in raw.content ? raw.content : readRow(raw.content.value, guess.format, request.mapping);
-        if ('problem' in result) tables.reject(name, raw.line, result.problem);
-        else {
+        if ('problem' in result) {
+          tables.reject(name, raw.line, result.problem);
+          if (result.mended) tables.mend(name, raw.line, result.mended);
+        } else {
           tables.keep(name, raw.line, result.row);
           observer.see(result.row, 'value' in raw.content ? raw.content.value : null);
         }
@@ -90,7 +92,8 @@ export async function importSource(
     tables.close();
     if (tables.kept === 0) throw await noRows(connection, request.files, guess.format, tables.rowsIn);
     report({ done: 0, total: null, unit: 'rows', stage: 'writing' });
-    for (const table of ['rows', 'rejects'])
+    await connection.run(`UPDATE mendable SET "row" = "row" + ${tables.kept}`);
+    for (const table of ['rows', 'rejects', ...(tables.mendable > 0 ? ['mendable'] : [])])
       await connection.run(
         `COPY ${table} TO ${sqlString(join(scratch, `${table}.parquet`))} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480)`,
       );
@@ -118,25 +121,31 @@ export async function importSource(
 
 interface Tables {
   readonly kept: number;
+  readonly mendable: number;
   readonly rowsIn: number;
   readonly rejectedByReason: Partial<Record<RejectReason, number>>;
   keep(file: string, line: number, row: ReadRow): void;
   reject(file: string, line: number, problem: Problem): void;
+  /** Keeps a rejected row as it would be with its turns in order, for the mixes that ask for it. */
+  mend(file: string, line: number, row: ReadRow): void;
   close(): void;
 }
 
-/** Tables `rows` and `rejects`, in the order in which rows come. */
+/** Tables `rows`, `rejects` and `mendable`, in the order in which rows come. */
 async function openTables(connection: DuckDBConnection): Promise<Tables> {
-  await connection.run(
-    'CREATE TABLE rows ("row" BIGINT, label VARCHAR, file VARCHAR, line BIGINT, hash VARCHAR, match_hash VARCHAR, "group" VARCHAR, messages VARCHAR)',
-  );
+  for (const table of ['rows', 'mendable'])
+    await connection.run(
+      `CREATE TABLE ${table} ("row" BIGINT, label VARCHAR, file VARCHAR, line BIGINT, hash VARCHAR, match_hash VARCHAR, "group" VARCHAR, messages VARCHAR)`,
+    );
   await connection.run(
     'CREATE TABLE rejects (file VARCHAR, line BIGINT, field VARCHAR, reason VARCHAR, detail VARCHAR)',
   );
   const rows = await connection.createAppender('rows');
+  const mendable = await connection.createAppender('mendable');
   const rejects = await connection.createAppender('rejects');
   const rejectedByReason: Partial<Record<RejectReason, number>> = {};
   let kept = 0;
+  let mended = 0;
   let rejected = 0;
   let waiting = 0;
   return {
@@ -147,25 +156,17 @@ async function openTables(connection: DuckDBConnection): Promise<Tables> {
       return kept + rejected;
     },
     rejectedByReason,
-    keep(file, line, { label, messages, group }) {
-      const json = JSON.stringify(messages);
-      rows.appendBigInt(BigInt(kept));
-      rows.appendVarchar(label);
-      rows.appendVarchar(file);
-      rows.appendBigInt(BigInt(line));
-      rows.appendVarchar(contentHash(json));
-      rows.appendVarchar(contentHash(normalised(messages)));
-      if (group === undefined) rows.appendNull();
-      else rows.appendVarchar(contentHash(sameWords(group)));
-      rows.appendVarchar(json);
-      rows.endRow();
-      kept++;
+    get mendable() {
+      return mended;
+    },
+    keep(file, line, row) {
       // The appender holds 200,000 rows before it hands them to the table, whatever their size.
-      waiting += json.length;
+      waiting += append(rows, kept++, file, line, row);
       if (waiting < flushChars) return;
       rows.flushSync();
       waiting = 0;
     },
+    mend: (file, line, row) => void append(mendable, mended++, file, line, row),
     reject(file, line, { reason, field, detail }) {
       rejects.appendVarchar(file);
       rejects.appendBigInt(BigInt(line));
@@ -179,9 +180,32 @@ async function openTables(connection: DuckDBConnection): Promise<Tables> {
     },
     close() {
       rows.closeSync();
+      mendable.closeSync();
       rejects.closeSync();
     },
   };
+}
+
+/** @returns the characters of what was appended */
+function append(
+  table: DuckDBAppender,
+  row: number,
+  file: string,
+  line: number,
+  { label, messages, group }: ReadRow,
+): number {
+  const json = JSON.stringify(messages);
+  table.appendBigInt(BigInt(row));
+  table.appendVarchar(label);
+  table.appendVarchar(file);
+  table.appendBigInt(BigInt(line));
+  table.appendVarchar(contentHash(json));
+  table.appendVarchar(contentHash(normalised(messages)));
+  if (group === undefined) table.appendNull();
+  else table.appendVarchar(contentHash(sameWords(group)));
+  table.appendVarchar(json);
+  table.endRow();
+  return json.length;
 }
 const flushChars = 16 << 20;
 

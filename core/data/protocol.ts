@@ -117,6 +117,7 @@ export const requests = {
           name: z.string(),
           rowsIn: z.number(),
           rows: z.number(),
+          repeatedRows: z.number().optional(),
           validationRows: z.number(),
           tokens: z.number().nullable(),
           targetTokens: z.number().nullable(),

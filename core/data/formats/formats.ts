@@ -3,6 +3,7 @@
  * Sources of the field names: the data sets' own cards (see docs/user-guide.md for the table).
  */
 import type { ColumnMapping, Message, RejectReason, SourceFormat } from '../../shared/dataset/source.ts';
+import { mendRoles } from './mendRoles.ts';
 
 export interface Problem {
   reason: RejectReason;
@@ -18,7 +19,13 @@ export interface ReadRow {
   group?: string;
 }
 
-export type ReadResult = { row: ReadRow } | { problem: Problem };
+export type ReadResult =
+  | { row: ReadRow }
+  | {
+      problem: Problem;
+      /** The row with its turns put in order, where that is all that is wrong with it. */
+      mended?: ReadRow;
+    };
 type Fields = Record<string, unknown>;
 type Reader = (fields: Fields, mapping: ColumnMapping | undefined) => ReadResult;
 
@@ -269,11 +276,21 @@ export function readRow(
     const result = readers[format](value as Fields, mapping);
     if ('problem' in result) return result;
     const problem = checkMessages(result.row.messages) ?? checkText(result.row);
-    return problem ? { problem } : result;
+    if (!problem) return result;
+    const mended = mend(result.row, problem);
+    return { problem, ...(mended && { mended }) };
   } catch (error) {
     if (error instanceof FieldProblem) return { problem: error.problem };
     throw error;
   }
+}
+
+function mend(row: ReadRow, { reason }: Problem): ReadRow | null {
+  if (reason !== 'bad_role_order' && reason !== 'no_assistant_turn' && reason !== 'empty_prompt') return null;
+  const messages = mendRoles(row.messages);
+  if (!messages || messages.length < 2) return null;
+  const mended = { ...row, messages };
+  return checkMessages(messages) || checkText(mended) ? null : mended;
 }
 
 /**

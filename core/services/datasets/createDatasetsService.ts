@@ -5,7 +5,7 @@ import { availableParallelism } from 'node:os';
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
 import { wallClock } from '../../shared/clock.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
-import type { Mix, Recipe } from '../../shared/dataset/recipe.ts';
+import { recipeProblems, type Mix, type Recipe } from '../../shared/dataset/recipe.ts';
 import type { Source } from '../../shared/dataset/source.ts';
 import { checkName } from '../../shared/names.ts';
 import type { JobContext } from '../jobs/index.ts';
@@ -256,12 +256,11 @@ export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
             throw new CaravanError('bad_option', `${field} must be an absolute path, not '${path}'`, {
               place: { field },
             });
-        const names = recipe.sources.map(({ name }) => name);
-        const twice = names.findIndex((name, index) => names.indexOf(name) !== index);
-        if (twice >= 0)
-          throw new CaravanError('bad_recipe', `two sources of the recipe are named '${names[twice]}'`, {
-            place: { field: `sources[${twice}].name` },
-            mend: 'Give each its own name: rows and losses are counted by it.',
+        const [problem] = recipeProblems(recipe);
+        if (problem)
+          throw new CaravanError('bad_recipe', problem.message, {
+            place: { field: problem.field },
+            mend: problem.mend,
           });
         return jobs.submit({
           kind: 'mix',

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { cleanStepSchema } from './cleaning.ts';
 import { dedupSchema } from './dedup.ts';
 import { columnMappingSchema, sourceFormats } from './source.ts';
 
@@ -23,18 +24,39 @@ export const recipeSourceSchema = z
       })
       .strict()
       .optional(),
+    /** Cleaning steps of this source alone, after the recipe's. */
+    clean: z.array(cleanStepSchema).optional(),
     /** Rows to draw; more than there are is an error. */
     count: z.number().int().positive().optional(),
     /** Share of the mix against the other sources' weights: the largest mix that needs no row twice. */
     weight: z.number().positive().optional(),
+    /** Share of this source's own rows. */
+    fraction: z.number().positive().max(1).optional(),
+    /** Tokens to draw, up to the row that would exceed them. */
+    tokens: z.number().int().positive().optional(),
+    /** Where fewer rows are left than asked for, they come again: each once more before any comes a third time. */
+    replacement: z.boolean().optional(),
+    /** Draw by kinds of rows: `label` is the row's own (`type` of MetaMathQA, `lang` of Magicoder, `dataset`). */
+    stratify: z
+      .object({
+        by: z.enum(['label', 'file']).default('label'),
+        /** As many of each kind, or as they come. */
+        how: z.enum(['equal', 'proportional']).default('proportional'),
+        /** Shares of some kinds, against each other; others are left out. */
+        shares: z.record(z.string(), z.number().positive()).optional(),
+      })
+      .strict()
+      .optional(),
   })
   .strict()
   .refine((s) => (s.source === undefined) !== (s.path === undefined), {
     message: 'give either `source` (a name in the library) or `path`',
   })
-  .refine((s) => s.count === undefined || s.weight === undefined, {
-    message: 'give `count` or `weight`, not both',
-  })
+  .refine(
+    ({ count, weight, fraction, tokens }) =>
+      [count, weight, fraction, tokens].filter((given) => given !== undefined).length <= 1,
+    { message: 'give one of `count`, `weight`, `fraction` and `tokens`' },
+  )
   .refine((s) => s.format !== 'mapping' || s.mapping !== undefined, {
     message: 'format `mapping` needs `mapping: {prompt, answer}`',
     path: ['mapping'],
@@ -49,7 +71,18 @@ export const recipeSchema = z
     name: z.string().min(1),
     sources: z.array(recipeSourceSchema).min(1),
     seed: z.number().int().nonnegative().max(0xffffffff).default(0),
+    /** Cleaning steps of every source, in order. */
+    clean: z.array(cleanStepSchema).optional(),
     dedup: dedupSchema.default('exact'),
+    /** How large the mix is: with it every source has a weight. */
+    size: z
+      .union([
+        z.object({ rows: z.number().int().positive() }).strict(),
+        z.object({ tokens: z.number().int().positive() }).strict(),
+      ])
+      .optional(),
+    /** Where a source has fewer rows than asked for: fail, make the whole mix smaller, or take more of the others. */
+    whenShort: z.enum(['fail', 'scale', 'topUp']).optional(),
     validation: z
       .object({
         /** Rows held out of each source: a count, or a share below 1. */
@@ -65,6 +98,49 @@ export const recipeSchema = z
   .strict();
 export type Recipe = z.infer<typeof recipeSchema>;
 
+/**
+ * What a recipe asks for that cannot go together. A built mix's recipe names no model any more, so this is no part of the
+ * schema.
+ */
+export function recipeProblems(recipe: Recipe): { field: string; message: string; mend: string }[] {
+  const problems: { field: string; message: string; mend: string }[] = [];
+  const { sources, size, model } = recipe;
+  for (const [index, { name, weight }] of sources.entries()) {
+    if (sources.findIndex((other) => other.name === name) < index)
+      problems.push({
+        field: `sources[${index}].name`,
+        message: `two sources of the recipe are named '${name}'`,
+        mend: 'Give each its own name: rows and losses are counted by it.',
+      });
+    if (size && weight === undefined)
+      problems.push({
+        field: `sources[${index}]`,
+        message: `source '${name}' has no weight, but the recipe has a size`,
+        mend: 'Give every source a weight, or leave out size and give counts.',
+      });
+  }
+  if (model !== undefined) return problems;
+  const counting = [
+    ...(size && 'tokens' in size ? ['size.tokens'] : []),
+    ...sources.flatMap(({ tokens }, index) => (tokens === undefined ? [] : [`sources[${index}].tokens`])),
+    ...[...(recipe.clean ?? []).entries()].flatMap(([at, { step, off }]) =>
+      step === 'tokens' && off !== true ? [`clean[${at}]`] : [],
+    ),
+    ...sources.flatMap(({ clean }, index) =>
+      [...(clean ?? []).entries()].flatMap(([at, { step, off }]) =>
+        step === 'tokens' && off !== true ? [`sources[${index}].clean[${at}]`] : [],
+      ),
+    ),
+  ];
+  for (const field of counting)
+    problems.push({
+      field,
+      message: 'tokens are counted by a model, and the recipe names none',
+      mend: 'Add model: NAME.',
+    });
+  return problems;
+}
+
 export const mixSchema = z.object({
   id: z.string(),
   name: z.string(),
@@ -78,6 +154,8 @@ export const mixSchema = z.object({
       name: z.string(),
       rowsIn: z.number().int(),
       rows: z.number().int(),
+      /** Of `rows`, those that come again (`replacement`). */
+      repeatedRows: z.number().int().optional(),
       validationRows: z.number().int(),
       tokens: z.number().int().nullable(),
       targetTokens: z.number().int().nullable(),

@@ -1,8 +1,10 @@
 import type { DuckDBConnection } from '@duckdb/node-api';
-import type { AddonNearDuplicates, NearDuplicateRows } from '../engine/AddonTypes.ts';
-import type { NearDuplicateSettings } from '../shared/dataset/dedup.ts';
-import { select, sqlString } from './database.ts';
-import type { AddonLoader, Report } from './protocol.ts';
+import type { AddonNearDuplicates, NearDuplicateRows } from '../../engine/AddonTypes.ts';
+import type { NearDuplicateSettings } from '../../shared/dataset/dedup.ts';
+import type { Message } from '../../shared/dataset/source.ts';
+import { select } from '../database.ts';
+import type { AddonLoader, Report } from '../protocol.ts';
+import { readTexts, rowsStillIn, sourceName, type RowTable } from './rowTable.ts';
 
 /** What the manifest says of a search: enough to run it again with another tool. */
 export interface NearDuplicateSummary extends Required<NearDuplicateSettings> {
@@ -23,14 +25,13 @@ const batchRows = 4000;
 const loadedRows = 40_000;
 
 /** What is compared: all that user and assistant say. System prompts are shared by rows that have nothing else in common. */
-const words = `array_to_string(list_transform(
-  list_filter(from_json(messages, '[{"role":"VARCHAR","content":"VARCHAR"}]'), m -> m.role <> 'system'), m -> m.content), chr(10))`;
+function wordsOf(messages: readonly Message[]): string {
+  return messages.flatMap(({ role, content }) => (role === 'system' ? [] : [content])).join('\n');
+}
 
 export interface NearDuplicateSearch {
-  connection: DuckDBConnection;
+  table: RowTable;
   settings: NearDuplicateSettings;
-  /** Of the sources, by number. */
-  names: string[];
   threads: number;
   loadAddon: AddonLoader;
   report: Report;
@@ -65,30 +66,23 @@ export async function dropNearDuplicates(search: NearDuplicateSearch): Promise<N
 }
 
 /** @returns the row ids by the addon's numbers */
-async function sign(search: NearDuplicateSearch, finder: AddonNearDuplicates): Promise<Int32Array> {
-  const { connection, report, stop } = search;
-  const [counts] = await select<{ all: number; still: number }>(
-    connection,
-    'SELECT count(*) AS "all", count(*) FILTER (reason IS NULL) AS still FROM rows',
-  );
-  const { all, still: total } = counts!;
+async function sign(
+  { table, report, stop }: NearDuplicateSearch,
+  finder: AddonNearDuplicates,
+): Promise<Int32Array> {
+  const still = await rowsStillIn(table);
+  const total = still.reduce((sum, one) => sum + one, 0);
   const ids = new Int32Array(total);
   let done = 0;
   let signing = Promise.resolve();
-  for (let from = 0; from < all; from += batchRows) {
+  for await (const rows of readTexts(table, still, batchRows)) {
     stop();
-    // Ranges of ids, which are dense: DuckDB finds them by its zone maps, without reading what lies before.
-    const rows = await select<{ id: number; words: string }>(
-      connection,
-      `SELECT id, ${words} AS words FROM rows WHERE reason IS NULL AND id >= $from AND id < $to ORDER BY id`,
-      { from, to: from + batchRows },
-    );
+    const texts = rows.map(({ messages }) => wordsOf(messages));
     await signing;
     // Signed while the next rows are read; a failure is met at the next await.
-    signing = finder.add(rows.map((row) => row.words));
+    signing = finder.add(texts);
     signing.catch(() => {});
-    for (const [index, row] of rows.entries()) ids[done + index] = row.id;
-    done += rows.length;
+    for (const row of rows) ids[done++] = row.id;
     report({ done, total, unit: 'rows', stage: 'signing rows' });
   }
   await signing;
@@ -102,15 +96,9 @@ async function judge(
   ids: Int32Array,
   { rows, offsets }: { rows: Int32Array; offsets: Int32Array },
 ): Promise<{ clusters: number; removed: number }> {
-  const { connection, names, report, stop } = search;
-  await connection.run('CREATE TEMP TABLE candidates (place INTEGER, id BIGINT)');
-  const places = await connection.createAppender('candidates');
-  for (const [place, row] of rows.entries()) {
-    places.appendInteger(place);
-    places.appendBigInt(BigInt(ids[row]!));
-    places.endRow();
-  }
-  places.closeSync();
+  const { table, report, stop } = search;
+  const { connection, sources } = table;
+  await writeCandidates(table, ids, rows);
   await connection.run(
     'CREATE TEMP TABLE near (id BIGINT, kept BIGINT, jaccard DOUBLE, linked BIGINT, linked_jaccard DOUBLE)',
   );
@@ -126,7 +114,7 @@ async function judge(
       const to = Math.min(from + batchRows, last);
       const texts = await select<{ words: string }>(
         connection,
-        `SELECT ${words} AS words FROM rows JOIN candidates USING (id) WHERE place >= $from AND place < $to ORDER BY place`,
+        'SELECT words FROM candidates WHERE place >= $from AND place < $to ORDER BY place',
         { from, to },
       );
       await finder.load(
@@ -140,9 +128,9 @@ async function judge(
     removed += lost.rows.length;
     report({ done: last, total: rows.length, unit: 'rows', stage: 'comparing near-duplicates' });
   }
-  const place = (table: string) =>
-    `'row ' || ${table}."row" || ' of ' || list_extract([${names.map(sqlString).join(', ')}], ${table}.source + 1)`;
-  await connection.run(`UPDATE rows SET reason = 'near_duplicate',
+  const place = (alias: string) =>
+    `'row ' || ${alias}."row" || ' of ' || ${sourceName(sources, `${alias}.source`)}`;
+  await connection.run(`UPDATE rows SET reason = 'near_duplicate', step = 'dedup',
       detail = format('Jaccard {:.3f} with ', near.jaccard) || ${place('kept')} || CASE WHEN near.linked = near.kept THEN ''
         ELSE format(', by way of a chain: {:.3f} with ', near.linked_jaccard) || ${place('linked')} END
     FROM near JOIN rows AS kept ON kept.id = near.kept JOIN rows AS linked ON linked.id = near.linked
@@ -151,6 +139,37 @@ async function judge(
   await connection.run('DROP TABLE candidates');
   return { clusters: clusters.size, removed };
 }
+
+/** The words of all candidates in the order in which they are judged, so that each batch is one range. */
+async function writeCandidates(table: RowTable, ids: Int32Array, rows: Int32Array): Promise<void> {
+  const { connection, sources } = table;
+  const placeOf = new Map<number, number>();
+  const wanted = new Uint8Array(sources.reduce((sum, source) => sum + source.rows, 0));
+  for (const [place, row] of rows.entries()) {
+    placeOf.set(ids[row]!, place);
+    wanted[ids[row]!] = 1;
+  }
+  await connection.run('CREATE TEMP TABLE unordered (place INTEGER, words VARCHAR)');
+  const unordered = await connection.createAppender('unordered');
+  let waiting = 0;
+  for await (const batch of readTexts(table, wanted, batchRows)) {
+    for (const { id, messages } of batch) {
+      const words = wordsOf(messages);
+      unordered.appendInteger(placeOf.get(id)!);
+      unordered.appendVarchar(words);
+      unordered.endRow();
+      waiting += words.length;
+    }
+    // The appender holds 200,000 rows before it hands them to the table, whatever their size.
+    if (waiting < flushChars) continue;
+    unordered.flushSync();
+    waiting = 0;
+  }
+  unordered.closeSync();
+  await connection.run('CREATE TEMP TABLE candidates AS SELECT * FROM unordered ORDER BY place');
+  await connection.run('DROP TABLE unordered');
+}
+const flushChars = 16 << 20;
 
 async function appendLost(
   connection: DuckDBConnection,
