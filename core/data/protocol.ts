@@ -1,7 +1,7 @@
 /** The protocol between a host and its data process. Both ends parse what they receive. */
 import * as z from 'zod';
 import type { Addon } from '../engine/AddonTypes.ts';
-import { contractErrorSchema } from '../shared/contract/errors.ts';
+import { answerMessageSchemas, requestMessageSchema } from '../process/requestMessages.ts';
 import { recipeSchema } from '../shared/dataset/recipe.ts';
 import {
   columnMappingSchema,
@@ -181,16 +181,13 @@ export const progressSchema = z.object({
 export type DataProgress = z.infer<typeof progressSchema>;
 
 export const toDataSchema = z.discriminatedUnion('type', [
-  z.object({ type: z.literal('request'), id: z.number(), name: z.string(), params: z.unknown() }),
+  requestMessageSchema,
   z.object({ type: z.literal('cancel'), id: z.number() }),
 ]);
 export type ToData = z.infer<typeof toDataSchema>;
 
 export const fromDataSchema = z.discriminatedUnion('type', [
-  /** Every second: the event loop turns. */
-  z.object({ type: z.literal('beat') }),
+  ...answerMessageSchemas,
   z.object({ type: z.literal('progress'), id: z.number(), progress: progressSchema }),
-  z.object({ type: z.literal('result'), id: z.number(), result: z.unknown() }),
-  z.object({ type: z.literal('error'), id: z.number(), error: contractErrorSchema }),
 ]);
 export type FromData = z.infer<typeof fromDataSchema>;

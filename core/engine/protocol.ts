@@ -1,5 +1,6 @@
 /** The protocol between a host and its engine processes. Both ends parse what they receive. */
 import * as z from 'zod';
+import { answerMessageSchemas, requestMessageSchema } from '../process/requestMessages.ts';
 import { answerSchema, samplingSchema } from '../shared/chat/chat.ts';
 import { contractErrorSchema } from '../shared/contract/errors.ts';
 import { messageSchema } from '../shared/dataset/source.ts';
@@ -189,7 +190,7 @@ export type RequestParams<N extends RequestName> = z.infer<Requests[N]['params']
 export type RequestResult<N extends RequestName> = z.infer<Requests[N]['result']>;
 
 export const toEngineSchema = z.discriminatedUnion('type', [
-  z.object({ type: z.literal('request'), id: z.number(), name: z.string(), params: z.unknown() }),
+  requestMessageSchema,
   z.object({ type: z.literal('cancel'), answerId: z.string() }),
   // One run in a process, from the first of these to its end. What it tells is also kept in the run's folder, if it has one,
   // until the host says that it has it on disk.
@@ -216,10 +217,7 @@ export const toldSchema = z.discriminatedUnion('type', [
 export type Told = z.infer<typeof toldSchema>;
 
 export const fromEngineSchema = z.discriminatedUnion('type', [
-  /** Every second: the event loop turns. */
-  z.object({ type: z.literal('beat') }),
-  z.object({ type: z.literal('result'), id: z.number(), result: z.unknown() }),
-  z.object({ type: z.literal('error'), id: z.number(), error: contractErrorSchema }),
+  ...answerMessageSchemas,
   /** New text of an answer, and how many tokens it has so far. */
   z.object({ type: z.literal('token'), id: z.number(), text: z.string(), tokens: z.number() }),
   /** `line`: number of the last line of the journal that this is in; steps have one each. */
