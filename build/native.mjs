@@ -1,6 +1,7 @@
 // Builds the native part with CMake into out/native: `npm run build:native [-- --tests] [--bench] [--sanitize=KIND]`.
 // The addon, the tests and the benchmarks share one build folder, so that nothing is compiled twice; a sanitizer gets
-// a folder of its own.
+// a folder of its own. `npm run build:cuda [-- --arch native|90a|all]` builds the addon with its CUDA kernels; without
+// that they are compiled where both nvcc and a GPU are found, for that GPU.
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -49,12 +50,31 @@ export function missingTools() {
 }
 
 /**
+ * The architectures to compile CUDA for when nothing is said: this machine's GPU, if it has one and nvcc too.
+ * @returns {string | undefined}
+ */
+export function usualCuda() {
+  const gpu = existsSync('/dev/nvidiactl') || findProgram('nvidia-smi') !== undefined;
+  return gpu && findNvcc() !== undefined ? 'native' : undefined;
+}
+
+/** @returns {string | undefined} */
+export function findNvcc() {
+  const usual = '/usr/local/cuda/bin/nvcc';
+  return process.env.CUDACXX ?? findProgram('nvcc') ?? (existsSync(usual) ? usual : undefined);
+}
+
+/**
  * Configures and builds; does nothing of what is already up to date.
- * @param {{ tests?: boolean, bench?: boolean, sanitize?: string, quiet?: boolean }} [options]
+ * @param {{ tests?: boolean, bench?: boolean, sanitize?: string, quiet?: boolean, cuda?: string, folder?: string,
+ *   targets?: string[] }} [options] cuda: architectures, else those of {@link usualCuda}; folder: below out/, where it is not
+ *   the usual one, and then without the addon
  * @returns {Promise<{ code: number, output: string, folder: string }>}
  */
 export async function buildNative(options = {}) {
-  const folder = join(out, options.sanitize ? `native-${options.sanitize}` : 'native');
+  const folder = join(out, options.folder ?? (options.sanitize ? `native-${options.sanitize}` : 'native'));
+  const cuda = options.cuda ?? (options.sanitize ? undefined : usualCuda());
+  const nvcc = findNvcc();
   discardForeignCache(folder);
   mkdirSync(folder, { recursive: true });
   const settings = [
@@ -62,14 +82,21 @@ export async function buildNative(options = {}) {
     '-DCARAVAN_BUILD_TESTS=ON',
     `-DCARAVAN_BUILD_BENCH=${options.bench ? 'ON' : 'OFF'}`,
     `-DCARAVAN_SANITIZE=${options.sanitize ?? ''}`,
+    `-DCARAVAN_CUDA=${cuda === undefined ? 'OFF' : 'ON'}`,
+    ...(cuda === undefined ? [] : [`-DCARAVAN_CUDA_ARCH=${cuda}`, `-DCMAKE_CUDA_COMPILER=${nvcc}`]),
     // Node can be given AddressSanitizer's runtime from outside; the other sanitizers would need a Node built with them.
-    ...(options.sanitize && options.sanitize !== 'address' ? [] : nodeHeaders()),
+    ...(options.folder || (options.sanitize && options.sanitize !== 'address') ? [] : nodeHeaders()),
   ];
   const configured = await run('cmake', ['-S', join(root, 'native'), '-B', folder, ...settings], {
     quiet: true,
   });
   if (configured.code !== 0) return { ...configured, folder };
-  const targets = options.tests || options.bench || options.sanitize ? [] : ['--target', 'caravan_addon'];
+  const all = options.tests || options.bench || options.sanitize;
+  const targets = options.targets
+    ? ['--target', ...options.targets]
+    : all
+      ? []
+      : ['--target', 'caravan_addon'];
   const built = await run('cmake', ['--build', folder, '--parallel', String(jobs), ...targets], {
     quiet: options.quiet,
   });
@@ -98,11 +125,21 @@ if (import.meta.main) {
     process.exit(3);
   }
   const flags = process.argv.slice(2);
+  const asksForCuda = flags.includes('--cuda');
+  const arch = flags.includes('--arch') ? flags[flags.indexOf('--arch') + 1] : 'native';
+  if (asksForCuda && findNvcc() === undefined) {
+    process.stderr.write(
+      'Cannot compile CUDA: nvcc is missing. Install the CUDA toolkit (12.8 or newer; apt-get install -y nvidia-cuda-toolkit ' +
+        'may be older), or set CUDACXX to its nvcc.\n',
+    );
+    process.exit(3);
+  }
   const started = Date.now();
   const { code, output } = await buildNative({
     tests: flags.includes('--tests'),
     bench: flags.includes('--bench'),
     sanitize: flags.find((flag) => flag.startsWith('--sanitize='))?.slice('--sanitize='.length),
+    ...(asksForCuda && { cuda: arch }),
   });
   if (code !== 0) process.stderr.write(output);
   else process.stdout.write(`Native build up to date (${formatSeconds(Date.now() - started)}).\n`);

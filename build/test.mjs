@@ -4,7 +4,7 @@
 //   CARAVAN_REQUIRE=browser,data    a skip for lack of these is a failure
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { buildNative, missingTools } from './native.mjs';
+import { buildNative, findNvcc, missingTools } from './native.mjs';
 import { buildRenderer } from './renderer.mjs';
 import { formatSeconds, jobs, out, root, run, runCommand } from './tools.mjs';
 
@@ -27,6 +27,7 @@ const everyday = {
   },
   // Where the build failed, each test would only say once more that it is missing.
   ctest: async () => (nativeBuilds ? ctest('native') : { passed: 0, failed: 0, skipped: 0 }),
+  cuda: cuda,
   page: page,
   unit: () => vitest('unit'),
   native: () => vitest('native'),
@@ -83,19 +84,40 @@ function one(passed) {
   return { passed: passed ? 1 : 0, failed: passed ? 0 : 1, skipped: 0 };
 }
 
+/** Compiles every CUDA kernel for one architecture, so that they cannot rot; their tests run where a GPU is. */
+async function cuda() {
+  if (findNvcc() === undefined) {
+    nativeSkipLines.push('the CUDA kernels: install the CUDA toolkit (nvcc 12.8 or newer)');
+    return { passed: 0, failed: 0, skipped: 1 };
+  }
+  const built = await buildNative({
+    folder: 'native-cuda',
+    cuda: '90a',
+    tests: true,
+    targets: ['cuda_tests'],
+  });
+  if (built.code !== 0) return one(false);
+  const { passed, failed, skipped } = await ctest('native-cuda', ['-L', 'cuda']);
+  return { passed: passed + 1, failed, skipped };
+}
+
 async function page() {
   if (!existsSync(join(root, 'renderer/index.html'))) return { passed: 0, failed: 0, skipped: 0 };
   return one((await buildRenderer()) === 0);
 }
 
-/** @param {string} folder a build folder under out/ */
-async function ctest(folder) {
+/**
+ * @param {string} folder a build folder under out/
+ * @param {string[]} [which] more of ctest's options
+ */
+async function ctest(folder, which = []) {
   const report = join(results, `ctest-${folder}.xml`);
   const { code } = await run(
     'ctest',
     [
       '--test-dir',
       join(out, folder),
+      ...which,
       '--output-on-failure',
       '--no-tests=ignore',
       '--test-output-size-passed',
@@ -120,12 +142,22 @@ async function ctest(folder) {
   };
 }
 
-/** A native test says what it left out on a line `SKIPPED <what>: <line that mends it>`. */
+/**
+ * A native test says what it left out on a line `SKIPPED <what>: <line that mends it>`, and one that ran nothing
+ * `SKIPPED ALL <program>: <reason>`.
+ * @param {string} report
+ * @returns {number} lines of the first kind
+ */
 function nativeSkips(report) {
   const lines = new Set(
     report.match(/^\s*(?:\[[^\]]*\]\s*)?SKIPPED (?!ALL ).*$/gm)?.map((line) => line.trim()) ?? [],
   );
   for (const line of lines) nativeSkipLines.push(line.replace(/^.*?SKIPPED /, ''));
+  /** Programs that ran nothing (ctest counts them), by their reason. @type {Map<string, number>} */
+  const whole = new Map();
+  for (const [, reason] of report.matchAll(/SKIPPED ALL [^:\n]*: (.*)/g))
+    whole.set(reason, (whole.get(reason) ?? 0) + 1);
+  for (const [reason, count] of whole) nativeSkipLines.push(`${count} native test programs: ${reason}`);
   return lines.size;
 }
 
