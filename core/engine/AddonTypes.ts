@@ -246,6 +246,8 @@ export interface OpenModelOptions {
    * checkpoint replaces the weights. */
   checkpointDir?: string;
   threads?: number;
+  /** Where it computes; `cpu` by default. */
+  device?: 'cpu' | 'cuda';
 }
 
 export interface AddonModel {

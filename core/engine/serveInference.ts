@@ -27,13 +27,24 @@ type Handlers = {
   [N in RequestName]: (params: RequestParams<N>, tell: TellText) => Promise<RequestResult<N>>;
 };
 
+/**
+ * On the GPU where there is one and nothing else was said. A plain model that is not stored in f32 computes in bf16
+ * there, which the GPU's matrix units are made for; a run's model computes as it was trained.
+ */
+function placed(addon: Addon, options: OpenModelOptions): OpenModelOptions {
+  const device = options.device ?? (addon.devices().some(({ kind }) => kind === 'cuda') ? 'cuda' : 'cpu');
+  const plain = options.checkpointDir === undefined && options.baseDtype !== 'f32';
+  return { ...options, device, ...(device === 'cuda' && plain && { computeDtype: 'bf16' }) };
+}
+
 export function serveInference(addon: Addon): ServedInference {
   const models = keepOpen<AddonModel>(modelsKept);
   const tokenizers = keepOpen<AddonTokenizer>(tokenizersKept);
   /** Answers under way, by their ids; the model is known once it is open. */
   const answers = new Map<string, { cancelled: boolean; model: AddonModel | null }>();
 
-  function withModel<R>(options: OpenModelOptions, use: (model: AddonModel) => Promise<R>): Promise<R> {
+  function withModel<R>(asked: OpenModelOptions, use: (model: AddonModel) => Promise<R>): Promise<R> {
+    const options = placed(addon, asked);
     const key = JSON.stringify(Object.entries(options).sort(([a], [b]) => (a < b ? -1 : 1)));
     return models.with(key, () => addon.openModel(options), use);
   }

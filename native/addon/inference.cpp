@@ -25,6 +25,7 @@ OpenModelOptions to_open_options(Napi::Value value) {
   options.double_quant = reader.flag_or("doubleQuant", true);
   options.checkpoint_dir = reader.text_or("checkpointDir", {});
   options.threads = static_cast<int>(reader.integer_or("threads", 0, 4096, 0));
+  options.device = to_device(reader.text_or("device", "cpu"), reader.name("device"));
   reader.finish();
   return options;
 }

@@ -29,12 +29,6 @@ Method to_method(const std::string& name, const std::string& what) {
   refuse(what, name, "pesc, lora, full or upcycle");
 }
 
-Device to_device(const std::string& name, const std::string& what) {
-  if (name == "cpu") return Device::cpu;
-  if (name == "cuda") return Device::cuda;
-  refuse(what, name, "cpu or cuda");
-}
-
 void read_method(OptionReader& reader, MethodOptions& method) {
   method.method = to_method(reader.text("method"), reader.name("method"));
   method.lora_rank = reader.integer("loraRank", 0, max_count);
@@ -66,6 +60,12 @@ DType to_dtype(const std::string& name, const std::string& what) {
   if (name == "f32") return DType::f32;
   if (name == "bf16") return DType::bf16;
   refuse(what, name, "f32 or bf16");
+}
+
+Device to_device(const std::string& name, const std::string& what) {
+  if (name == "cpu") return Device::cpu;
+  if (name == "cuda") return Device::cuda;
+  refuse(what, name, "cpu or cuda");
 }
 
 BaseDType to_base_dtype(const std::string& name, const std::string& what) {

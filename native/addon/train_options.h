@@ -14,5 +14,6 @@ TrainOptions to_train_options(Napi::Value value, const std::string& call);
 
 DType to_dtype(const std::string& name, const std::string& what);
 BaseDType to_base_dtype(const std::string& name, const std::string& what);
+Device to_device(const std::string& name, const std::string& what);
 
 }  // namespace caravan::addon
