@@ -12,6 +12,9 @@ import { claimRun } from './runClaim.ts';
 import { serveInference, type ServedInference } from './serveInference.ts';
 import { serveTraining, type ServedTraining } from './serveTraining.ts';
 
+/** A GPU's context that failed once fails every later call of its process; the host starts another at the next request. */
+const deviceFailedExitCode = 70;
+
 const link = connectToParent({ type: 'beat' } satisfies FromEngine);
 const send = (message: FromEngine) => link.send(message);
 
@@ -29,7 +32,9 @@ async function answer(id: number, name: string, raw: unknown): Promise<void> {
     });
     await send({ type: 'result', id, result });
   } catch (error) {
-    await send({ type: 'error', id, error: CaravanError.from(error).toData() });
+    const data = CaravanError.from(error).toData();
+    await send({ type: 'error', id, error: data });
+    if (data.code === 'device_failed') process.exit(deviceFailedExitCode);
   }
 }
 

@@ -7,7 +7,7 @@
 
 namespace caravan::cuda {
 
-/// @throws EngineError out_of_memory, or cuda_failed naming the operation and CUDA's own words.
+/// @throws EngineError out_of_memory, or device_failed naming the operation and CUDA's own words.
 [[noreturn]] void throw_cuda_error(cudaError_t status, const char* operation);
 
 inline void check(cudaError_t status, const char* operation) {

@@ -19,7 +19,7 @@ void throw_cuda_error(cudaError_t status, const char* operation) {
                                            "; lower microBatchSize or seqLen, turn recompute on, or close what else "
                                            "uses the GPU");
   }
-  throw EngineError("cuda_failed", text);
+  throw EngineError("device_failed", text);
 }
 
 Context::Context(int device) : device_(device) {
