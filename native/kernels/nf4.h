@@ -16,6 +16,8 @@ constexpr int64_t nf4_nested_block = 256;
 
 /// The sixteen values of a code (index = code), fp32 as bitsandbytes has them.
 extern const std::array<float, 16> nf4_code;
+/// Between neighbouring codes: a value belongs to the upper one only when it is strictly greater.
+extern const std::array<float, 15> nf4_thresholds;
 /// The 256 values of bitsandbytes' dynamic 8-bit map: signed (index 127 is 0, no -1) and unsigned (index 0 is 0).
 extern const std::array<float, 256> dynamic_code_signed;
 extern const std::array<float, 256> dynamic_code_unsigned;
@@ -38,6 +40,18 @@ struct Nf4View {
   int64_t blocks() const { return (rows * cols + nf4_block - 1) / nf4_block; }
 };
 
+/// Where a quantised weight goes: the arrays of Nf4View in the caller's memory, on the Exec's device.
+struct Nf4Arrays {
+  uint8_t* packed = nullptr;
+  float* absmax = nullptr;       // null when double quantised
+  uint8_t* absmax_u8 = nullptr;  // null when not
+  float* absmax2 = nullptr;
+};
+
+/// Bytes that the arrays of a weight (rows, cols) take together; with `memory`, 16-byte aligned, `arrays` gets its places
+/// in it.
+size_t nf4_place(Nf4Arrays& arrays, void* memory, int64_t rows, int64_t cols, bool double_quant);
+
 /// What quantisation writes; host memory.
 struct Nf4Storage {
   std::vector<uint8_t> packed;
@@ -55,8 +69,12 @@ struct Nf4Storage {
 /// Quantises `weight` (rows, cols) of f32 or bf16. `blocksize` is 64 everywhere but in tests of the format.
 Nf4Storage nf4_quantize(const Exec& exec, ConstPtr weight, int64_t rows, int64_t cols, bool double_quant,
                         int64_t blocksize = nf4_block);
-/// The second quantisation: absmax (blocks) gives way to the 8-bit codes of absmax - offset, in blocks of 256. `offset` is
-/// the mean of absmax, whose last bit depends on the order of its sum.
+/// Quantises `weight` (rows, cols) of f32 or bf16 where it lies: all three are memory of the Exec's device. Waits for it,
+/// since the view holds the offset. Every device writes the same bytes.
+Nf4View nf4_quantize_into(const Exec& exec, const Nf4Arrays& arrays, ConstPtr weight, int64_t rows, int64_t cols);
+/// The mean of absmax, which is the offset, is summed in fp64 over blocks of this many, and the blocks in order.
+constexpr int64_t nf4_mean_block = 256;
+/// The second quantisation: absmax (blocks) gives way to the 8-bit codes of absmax - offset, in blocks of 256.
 void nf4_quantize_absmax(Nf4Storage& storage, float offset);
 /// out (rows, cols) = the values, rounded to out's dtype.
 void nf4_dequantize(const Exec& exec, Ptr out, const Nf4View& weight);

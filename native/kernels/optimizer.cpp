@@ -7,6 +7,8 @@ namespace caravan {
 CARAVAN_TWINS(adamw_update)
 CARAVAN_TWINS(adamw8bit_update)
 CARAVAN_TWINS(squared_norm)
+CARAVAN_TWINS(squared_norm_add)
+CARAVAN_TWINS(clip_scale)
 CARAVAN_TWINS(stochastic_round)
 
 void adamw_update(const Exec& exec, Ptr p, ConstPtr g, float* m, float* v, int64_t count, const AdamWOptions& options) {
@@ -19,6 +21,14 @@ void adamw8bit_update(const Exec& exec, Ptr p, ConstPtr g, uint8_t* state1, uint
 }
 
 double squared_norm(const Exec& exec, ConstPtr g, int64_t count) { CARAVAN_DISPATCH(squared_norm, exec, g, count); }
+
+void squared_norm_add(const Exec& exec, double* sum, ConstPtr g, int64_t count) {
+  CARAVAN_DISPATCH(squared_norm_add, exec, sum, g, count);
+}
+
+void clip_scale(const Exec& exec, float* scale, double* norm, const double* squared, float max_norm) {
+  CARAVAN_DISPATCH(clip_scale, exec, scale, norm, squared, max_norm);
+}
 
 void stochastic_round(const Exec& exec, bf16* y, const float* x, int64_t count, uint32_t seed, uint32_t step,
                       uint32_t parameter, uint32_t micro) {

@@ -14,8 +14,10 @@ struct AdamWOptions {
   float weight_decay = 0.0f;
   int64_t step = 1;             // counted from 1, for bias correction
   float gradient_scale = 1.0f;  // clipping
-  uint32_t seed = 0;            // stochastic rounding of bf16 parameters: key (seed, step)
-  uint32_t parameter = 0;       // index of the parameter tensor, in the counter
+  // Device memory: another factor of the gradients, as clip_scale writes it. NaN: the update changes nothing.
+  const float* device_gradient_scale = nullptr;
+  uint32_t seed = 0;       // stochastic rounding of bf16 parameters: key (seed, step)
+  uint32_t parameter = 0;  // index of the parameter tensor, in the counter
 };
 
 constexpr int64_t adamw8bit_block = 256;
@@ -29,8 +31,13 @@ void adamw_update(const Exec& exec, Ptr p, ConstPtr g, float* m, float* v, int64
 void adamw8bit_update(const Exec& exec, Ptr p, ConstPtr g, uint8_t* state1, uint8_t* state2, float* absmax1,
                       float* absmax2, int64_t count, const AdamWOptions& options);
 
-/// Sum of squares in fp64 over blocks of fixed size, added in order.
+/// Sum of squares in fp64 over blocks of fixed size, added in order. Waits for the device.
 double squared_norm(const Exec& exec, ConstPtr g, int64_t count);
+/// *sum (device memory) += the same, without waiting.
+void squared_norm_add(const Exec& exec, double* sum, ConstPtr g, int64_t count);
+/// Clipping without waiting; all in device memory. *norm = sqrt(*squared); *scale = min(1, max_norm / (norm + 1e-6)), as
+/// torch.nn.utils.clip_grad_norm_ has it, or 1 where max_norm is 0; NaN where the norm is not finite.
+void clip_scale(const Exec& exec, float* scale, double* norm, const double* squared, float max_norm);
 
 /// y (count) = bf16(x), rounded up with the probability of the remainder by the 16 random bits of element i:
 /// philox(seed, step, (i / 4) low, (i / 4) high, stochastic_rounding | parameter, micro).word[i % 4] >> 16.

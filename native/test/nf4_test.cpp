@@ -90,6 +90,35 @@ TEST_CASE("a block multiplies by the reciprocal of its absmax; the two ways roun
   CHECK(told_apart > 100);
 }
 
+TEST_CASE("a weight quantised into one buffer has the bytes of one in vectors, and the buffer is as large as said") {
+  std::mt19937 random(7);
+  std::normal_distribution<float> normal;
+  for (const int64_t count : {int64_t{1}, int64_t{65}, int64_t{5000}, 3 * nf4_block * nf4_nested_block + 77}) {
+    std::vector<float> values(static_cast<size_t>(count));
+    for (float& value : values) value = normal(random);
+    for (const bool double_quant : {false, true}) {
+      Nf4Arrays arrays;
+      const size_t bytes = nf4_place(arrays, nullptr, 1, count, double_quant);
+      CHECK(arrays.packed == nullptr);
+      std::vector<uint8_t> memory(bytes + 16, 0xee);
+      CHECK(nf4_place(arrays, memory.data(), 1, count, double_quant) == bytes);
+      const Nf4View view = nf4_quantize_into({}, arrays, values.data(), 1, count);
+      CHECK(memory[bytes] == 0xee);
+      const Nf4Storage storage = quantize(values, double_quant);
+      CHECK(std::memcmp(view.packed, storage.packed.data(), storage.packed.size()) == 0);
+      CHECK(same_bits(view.offset, storage.offset));
+      if (double_quant) {
+        CHECK(view.absmax == nullptr);
+        CHECK(std::memcmp(view.absmax_u8, storage.absmax_u8.data(), storage.absmax_u8.size()) == 0);
+        CHECK(std::memcmp(view.absmax2, storage.absmax2.data(), storage.absmax2.size() * sizeof(float)) == 0);
+      } else {
+        CHECK(view.absmax_u8 == nullptr);
+        CHECK(std::memcmp(view.absmax, storage.absmax.data(), storage.absmax.size() * sizeof(float)) == 0);
+      }
+    }
+  }
+}
+
 TEST_CASE("a block of zeros: code 0, absmax 0, and -0 when read back") {
   std::vector<float> values(128, 0.0f);
   values[127] = 2.0f;

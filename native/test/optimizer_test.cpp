@@ -78,6 +78,45 @@ TEST_CASE("bf16 parameters are the f32 update rounded stochastically by the coun
   }
 }
 
+TEST_CASE("clipping by a scale in memory is clipping by its value, and a norm that is not finite updates nothing") {
+  const int64_t count = 700;
+  const TypedArray start(DType::f32, count, 1), g(DType::f32, count, 2);
+  double squared = 0.25;
+  squared_norm_add({}, &squared, g.ptr(), count);
+  CHECK(squared == 0.25 + squared_norm({}, g.ptr(), count));
+  for (const double sum : {squared, 0.0, 1e-4, static_cast<double>(INFINITY), static_cast<double>(NAN)}) {
+    for (const float max_norm : {1.0f, 0.0f}) {
+      float scale = 0.0f;
+      double norm = 0.0;
+      clip_scale({}, &scale, &norm, &sum, max_norm);
+      const double expected = max_norm == 0.0f ? 1.0 : std::min(1.0, max_norm / (std::sqrt(sum) + 1e-6));
+      TypedArray p = start, p8 = start, by_value = start, by_value8 = start;
+      TypedArray m(DType::f32, count), v(DType::f32, count), m2 = m, v2 = v;
+      EightBit state(count), state2(count);
+      AdamWOptions options = options_at(1, 0.1f, 0.5f);
+      options.device_gradient_scale = &scale;
+      adamw_update({}, p.ptr(), g.ptr(), m.floats(), v.floats(), count, options);
+      state.update({}, p8, g, options);
+      if (!std::isfinite(sum)) {
+        CHECK(std::isnan(scale));
+        CHECK(p.bytes == start.bytes);
+        CHECK(p8.bytes == start.bytes);
+        CHECK(m.bytes == m2.bytes);
+        CHECK(state == state2);
+        continue;
+      }
+      CHECK(norm == std::sqrt(sum));
+      CHECK(scale == static_cast<float>(expected));
+      options = options_at(1, 0.1f, 0.5f * scale);
+      adamw_update({}, by_value.ptr(), g.ptr(), m2.floats(), v2.floats(), count, options);
+      state2.update({}, by_value8, g, options);
+      CHECK(p.bytes == by_value.bytes);
+      CHECK(p8.bytes == by_value8.bytes);
+      CHECK(p.bytes != start.bytes);
+    }
+  }
+}
+
 TEST_CASE("stochastic rounding follows its definition bit by bit and is unbiased") {
   const auto pool = make_thread_pool(3);
   Exec exec;

@@ -28,16 +28,15 @@ const std::array<float, 16> nf4_code{
     1.0f,
 };
 
-namespace {
-
-/// bitsandbytes' own literals for the midpoints of neighbouring codes. Some midpoints lie exactly between two floats, and
-/// these decide which it is: computing them anew moves four of them by a bit. A value belongs to the upper code only
-/// when it is strictly greater.
-constexpr std::array<float, 15> thresholds{
+// bitsandbytes' own literals for the midpoints of neighbouring codes. Some midpoints lie exactly between two floats, and
+// these decide which it is: computing them anew moves four of them by a bit.
+const std::array<float, 15> nf4_thresholds{
     -0.8480964004993439f,  -0.6106329262256622f,   -0.4599952697753906f, -0.33967943489551544f, -0.23460740596055984f,
     -0.13791173323988914f, -0.045525018125772476f, 0.03979014977812767f, 0.1202552504837513f,   0.2035212516784668f,
     0.2920137718319893f,   0.3893125355243683f,    0.5016634166240692f,  0.6427869200706482f,   0.8614784181118011f,
 };
+
+namespace {
 
 /// One point of torch.linspace(0.1, 1, points) in fp32: counted from the nearer end, product and sum rounded once (torch
 /// builds this map on the CPU, where its vector code fuses them).
@@ -69,7 +68,7 @@ std::array<float, 256> make_dynamic_code(bool is_signed) {
 uint8_t nf4_nibble(float x) {
   // NaN (0 * infinity in an all-zero block) is greater than nothing: code 0, as on CUDA.
   uint8_t code = 0;
-  for (const float threshold : thresholds) code += x > threshold ? 1 : 0;
+  for (const float threshold : nf4_thresholds) code += x > threshold ? 1 : 0;
   return code;
 }
 
@@ -112,10 +111,47 @@ size_t Nf4Storage::bytes() const {
 
 namespace {
 
-float mean(const std::vector<float>& values) {
+float mean(const float* values, int64_t count) {
   double sum = 0.0;
-  for (const float value : values) sum += value;
-  return values.empty() ? 0.0f : static_cast<float>(sum / static_cast<double>(values.size()));
+  for (int64_t begin = 0; begin < count; begin += nf4_mean_block) {
+    double part = 0.0;
+    for (int64_t i = begin; i < std::min(count, begin + nf4_mean_block); ++i) part += static_cast<double>(values[i]);
+    sum += part;
+  }
+  return count == 0 ? 0.0f : static_cast<float>(sum / static_cast<double>(count));
+}
+
+void quantize_blocks(const Exec& exec, uint8_t* packed, float* absmaxes, ConstPtr weight, int64_t count,
+                     int64_t blocksize) {
+  parallel_for(exec, (count + blocksize - 1) / blocksize, 64, [&](int64_t first, int64_t last) {
+    for (int64_t block = first; block < last; ++block) {
+      const int64_t begin = block * blocksize, end = std::min(count, begin + blocksize);
+      float absmax = 0.0f;
+      for (int64_t i = begin; i < end; ++i) absmax = std::max(absmax, std::fabs(cpu::load_element(weight, i)));
+      absmaxes[block] = absmax;
+      const float inverse = 1.0f / absmax;
+      // Blocks begin at even elements (every block size is even), so a byte belongs to one block.
+      for (int64_t i = begin; i < end; i += 2) {
+        const uint8_t high = nf4_nibble(cpu::load_element(weight, i) * inverse);
+        // The padding after an odd count is a zero.
+        const uint8_t low = i + 1 < end ? nf4_nibble(cpu::load_element(weight, i + 1) * inverse) : nf4_nibble(0.0f);
+        packed[i / 2] = static_cast<uint8_t>(high << 4 | low);
+      }
+    }
+  });
+}
+
+void quantize_absmax(uint8_t* codes, float* absmax2, const float* absmax, int64_t blocks, float offset) {
+  for (int64_t begin = 0; begin < blocks; begin += nf4_nested_block) {
+    const int64_t end = std::min(blocks, begin + nf4_nested_block);
+    float largest = 0.0f;
+    for (int64_t b = begin; b < end; ++b) largest = std::max(largest, std::fabs(absmax[b] - offset));
+    absmax2[begin / nf4_nested_block] = largest;
+    const float inverse = 1.0f / largest;
+    for (int64_t b = begin; b < end; ++b) {
+      codes[b] = quantize_dynamic(dynamic_code_signed, (absmax[b] - offset) * inverse);
+    }
+  }
 }
 
 }  // namespace
@@ -123,29 +159,13 @@ float mean(const std::vector<float>& values) {
 Nf4Storage nf4_quantize(const Exec& exec, ConstPtr weight, int64_t rows, int64_t cols, bool double_quant,
                         int64_t blocksize) {
   const int64_t count = rows * cols;
-  const int64_t blocks = (count + blocksize - 1) / blocksize;
   Nf4Storage result;
   result.rows = rows;
   result.cols = cols;
-  result.packed.assign(static_cast<size_t>((count + 1) / 2), 0);
-  result.absmax.resize(static_cast<size_t>(blocks));
-  parallel_for(exec, blocks, 64, [&](int64_t first, int64_t last) {
-    for (int64_t block = first; block < last; ++block) {
-      const int64_t begin = block * blocksize, end = std::min(count, begin + blocksize);
-      float absmax = 0.0f;
-      for (int64_t i = begin; i < end; ++i) absmax = std::max(absmax, std::fabs(cpu::load_element(weight, i)));
-      result.absmax[static_cast<size_t>(block)] = absmax;
-      const float inverse = 1.0f / absmax;
-      // Blocks begin at even elements (every block size is even), so a byte belongs to one block.
-      for (int64_t i = begin; i < end; i += 2) {
-        const uint8_t high = nf4_nibble(cpu::load_element(weight, i) * inverse);
-        // The padding after an odd count is a zero.
-        const uint8_t low = i + 1 < end ? nf4_nibble(cpu::load_element(weight, i + 1) * inverse) : nf4_nibble(0.0f);
-        result.packed[static_cast<size_t>(i / 2)] = static_cast<uint8_t>(high << 4 | low);
-      }
-    }
-  });
-  if (double_quant) nf4_quantize_absmax(result, mean(result.absmax));
+  result.packed.resize(static_cast<size_t>((count + 1) / 2));
+  result.absmax.resize(static_cast<size_t>((count + blocksize - 1) / blocksize));
+  quantize_blocks(exec, result.packed.data(), result.absmax.data(), weight, count, blocksize);
+  if (double_quant) nf4_quantize_absmax(result, mean(result.absmax.data(), static_cast<int64_t>(result.absmax.size())));
   return result;
 }
 
@@ -153,22 +173,24 @@ void nf4_quantize_absmax(Nf4Storage& storage, float offset) {
   const auto blocks = static_cast<int64_t>(storage.absmax.size());
   storage.offset = offset;
   storage.absmax_u8.resize(storage.absmax.size());
-  storage.absmax2.clear();
-  for (int64_t begin = 0; begin < blocks; begin += nf4_nested_block) {
-    const int64_t end = std::min(blocks, begin + nf4_nested_block);
-    float largest = 0.0f;
-    for (int64_t b = begin; b < end; ++b)
-      largest = std::max(largest, std::fabs(storage.absmax[static_cast<size_t>(b)] - offset));
-    storage.absmax2.push_back(largest);
-    const float inverse = 1.0f / largest;
-    for (int64_t b = begin; b < end; ++b)
-      storage.absmax_u8[static_cast<size_t>(b)] =
-          quantize_dynamic(dynamic_code_signed, (storage.absmax[static_cast<size_t>(b)] - offset) * inverse);
-  }
+  storage.absmax2.resize(static_cast<size_t>((blocks + nf4_nested_block - 1) / nf4_nested_block));
+  quantize_absmax(storage.absmax_u8.data(), storage.absmax2.data(), storage.absmax.data(), blocks, offset);
   storage.absmax.clear();
 }
 
 namespace cpu {
+
+Nf4View nf4_quantize_into(const Exec& exec, const Nf4Arrays& arrays, ConstPtr weight, int64_t rows, int64_t cols) {
+  Nf4View view{arrays.packed, arrays.absmax, arrays.absmax_u8, arrays.absmax2, 0.0f, rows, cols};
+  std::vector<float> first(arrays.absmax == nullptr ? static_cast<size_t>(view.blocks()) : 0);
+  float* const absmax = arrays.absmax == nullptr ? first.data() : arrays.absmax;
+  quantize_blocks(exec, arrays.packed, absmax, weight, rows * cols, nf4_block);
+  if (arrays.absmax == nullptr) {
+    view.offset = mean(absmax, view.blocks());
+    quantize_absmax(arrays.absmax_u8, arrays.absmax2, absmax, view.blocks(), view.offset);
+  }
+  return view;
+}
 
 void nf4_dequantize(const Exec& exec, Ptr out, const Nf4View& weight) {
   const int64_t count = weight.rows * weight.cols;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "kernels/cpu/element.h"
@@ -55,6 +56,11 @@ BiasCorrection bias_correction(const AdamWOptions& o) {
           1.0 - std::pow(static_cast<double>(o.beta2), static_cast<double>(o.step))};
 }
 
+/// What the gradients are multiplied by; NaN where nothing is to be updated.
+float gradient_scale(const AdamWOptions& o) {
+  return o.device_gradient_scale == nullptr ? o.gradient_scale : o.gradient_scale * *o.device_gradient_scale;
+}
+
 }  // namespace
 
 void adamw_update(const Exec& exec, Ptr p, ConstPtr g, float* m, float* v, int64_t count, const AdamWOptions& o) {
@@ -63,10 +69,12 @@ void adamw_update(const Exec& exec, Ptr p, ConstPtr g, float* m, float* v, int64
   const auto step_size = static_cast<float>(static_cast<double>(o.lr) / first_correction);
   const auto root_correction = static_cast<float>(std::sqrt(second_correction));
   const float decay = 1.0f - o.lr * o.weight_decay;
+  const float scale = gradient_scale(o);
+  if (std::isnan(scale)) return;
   parallel_for(exec, count, grain, [&](int64_t begin, int64_t end) {
     RoundingBits random{o.seed, static_cast<uint32_t>(o.step), o.parameter, update_micro};
     for (int64_t i = begin; i < end; ++i) {
-      const float gradient = load_element(g, i) * o.gradient_scale;
+      const float gradient = load_element(g, i) * scale;
       m[i] = m[i] + (1.0f - o.beta1) * (gradient - m[i]);
       v[i] = o.beta2 * v[i] + (1.0f - o.beta2) * gradient * gradient;
       const float value = load_element(p, i) * decay - step_size * (m[i] / (std::sqrt(v[i]) / root_correction + o.eps));
@@ -86,6 +94,8 @@ void adamw8bit_update(const Exec& exec, Ptr p, ConstPtr g, uint8_t* state1, uint
   const auto step_size =
       static_cast<float>(-static_cast<double>(o.lr) * std::sqrt(second_correction) / first_correction);
   const float decay = 1.0f - o.lr * o.weight_decay;
+  const float scale = gradient_scale(o);
+  if (std::isnan(scale)) return;
   const int64_t blocks = (count + adamw8bit_block - 1) / adamw8bit_block;
   parallel_for(exec, blocks, 4, [&](int64_t begin, int64_t end) {
     float first[adamw8bit_block], second[adamw8bit_block];
@@ -96,7 +106,7 @@ void adamw8bit_update(const Exec& exec, Ptr p, ConstPtr g, uint8_t* state1, uint
       const int64_t n = std::min(adamw8bit_block, count - at);
       float largest1 = 0.0f, largest2 = 0.0f;
       for (int64_t i = 0; i < n; ++i) {
-        const float gradient = load_element(g, at + i) * o.gradient_scale;
+        const float gradient = load_element(g, at + i) * scale;
         finite[i] = std::isfinite(gradient);
         if (finite[i]) {
           first[i] = dynamic_code_signed[state1[at + i]] * absmax1[block] * o.beta1 + (1.0f - o.beta1) * gradient;
@@ -149,6 +159,17 @@ double squared_norm(const Exec& exec, ConstPtr g, int64_t count) {
   double sum = 0.0;
   for (const double p : partial) sum += p;
   return sum;
+}
+
+void squared_norm_add(const Exec& exec, double* sum, ConstPtr g, int64_t count) {
+  *sum += cpu::squared_norm(exec, g, count);
+}
+
+void clip_scale(const Exec&, float* scale, double* norm, const double* squared, float max_norm) {
+  *norm = std::sqrt(*squared);
+  *scale = 1.0f;
+  if (max_norm > 0.0f) *scale = static_cast<float>(std::min(1.0, max_norm / (*norm + 1e-6)));
+  if (!std::isfinite(*norm)) *scale = std::numeric_limits<float>::quiet_NaN();
 }
 
 void stochastic_round(const Exec& exec, bf16* y, const float* x, int64_t count, uint32_t seed, uint32_t step,
