@@ -6,6 +6,7 @@ import { mkdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { CaravanError } from '../shared/contract/errors.ts';
 import { openDatabase } from './database.ts';
+import { contaminationFile, writeContamination } from './mix/decontaminate.ts';
 import { drawRows, throwProblem } from './mix/drawRows.ts';
 import type { MixRequest, MixResult } from './mix/mixRequest.ts';
 import { loadRows, rowsStillIn } from './mix/rowTable.ts';
@@ -60,20 +61,27 @@ export async function buildMix(
     report({ done: 0, total: null, unit: 'rows', stage: 'writing' });
     await writeMixTable(table, scratch);
     await writeRejects(table, scratch);
+    if (sifted.contamination) await writeContamination(table, join(scratch, contaminationFile));
     stop();
     if (store && request.tokenizer) {
       report({ done: 0, total: null, unit: 'rows', stage: 'writing tokens' });
       await writeShards(table, request, store, join(scratch, 'shards', request.tokenizer.hash.slice(0, 12)));
     }
     const result = await summarise(table, recipe, tokenizer !== null);
-    const files = ['mix.parquet', 'rejects.parquet', ...(store ? shardNames(request, result) : [])];
+    const files = [
+      'mix.parquet',
+      'rejects.parquet',
+      ...(sifted.contamination ? [contaminationFile] : []),
+      ...(store ? shardNames(request, result) : []),
+    ];
     const manifest = await writeManifest(scratch, request, result, files, sifted);
     database.close();
     store?.close();
     await rm(join(scratch, 'spill'), { recursive: true, force: true });
     await rm(outDir, { recursive: true, force: true });
     await rename(scratch, outDir);
-    return { ...result, contentHash: manifest };
+    const { contamination } = sifted;
+    return { ...result, ...(contamination && { contamination }), contentHash: manifest };
   } catch (error) {
     await rm(scratch, { recursive: true, force: true });
     throw error;

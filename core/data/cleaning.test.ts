@@ -1,6 +1,6 @@
 /** Cleaning and drawing, over the real process and without the addon. */
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DuckDBInstance } from '@duckdb/node-api';
@@ -48,6 +48,7 @@ async function build(sources: Source[], fields: { sources?: object[] } & Record<
       sources: sources.map((_, i) => ({ name: `s${i}`, source: `s${i}`, ...fields.sources?.[i] })),
     }),
     sources,
+    benchmarks: [],
     tokenizer: null,
     outDir: out,
     memoryLimit,
@@ -237,6 +238,61 @@ describe('cleaning steps', () => {
     await expect(build([source], { clean: [{ step: 'regex', pattern: '(' }] })).rejects.toMatchObject({
       code: 'bad_recipe',
       place: { field: 'clean[0]' },
+    });
+  });
+});
+
+describe('a preview', () => {
+  test('counts each step with examples, says what would stop the build, and writes no mix', async () => {
+    const source = await importRows([...rows, { question: 'Empty?', answer: '' }, rows[0]!]);
+    const outDir = join(dir, 'preview');
+    const recipe = recipeSchema.parse({
+      name: 'mix',
+      sources: [{ name: 's0', source: 's0', count: 5 }],
+      clean: [{ step: 'length', min: 10 }, { step: 'refusals' }, { step: 'language', keep: ['en', 'de'] }],
+    });
+    const request = {
+      recipe,
+      sources: [source],
+      benchmarks: [],
+      tokenizer: null,
+      outDir,
+      memoryLimit,
+      threads: 1,
+    };
+    const preview = await data.request('previewMix', request);
+    expect(preview.sources).toMatchObject([
+      { name: 's0', rowsIn: 8, available: 4, rows: 4, validationRows: 0, tokens: null },
+    ]);
+    expect(preview.sources[0]!.steps.map(({ step, reason, rejected }) => [step, reason, rejected])).toEqual([
+      ['import', 'empty_answer', 1],
+      ['clean[0]', 'filtered', 1],
+      ['clean[1]', 'refusal', 1],
+      ['clean[2]', 'language', 0],
+      ['dedup', 'duplicate', 1],
+      ['draw', 'not_sampled', 0],
+    ]);
+    expect(preview.sources[0]!.steps[2]!.examples).toMatchObject([
+      {
+        sourceRow: 2,
+        line: 3,
+        prompt: 'Can you help?',
+        answer: expect.stringContaining('I’m sorry') as string,
+      },
+    ]);
+    expect(preview.problems).toMatchObject([
+      { field: 'sources[0].count', message: expect.stringContaining('has 4') as string },
+    ]);
+    const rejects = (more: object = {}) =>
+      data.request('readMixRejects', { dir: outDir, after: -1, limit: 10, ...more });
+    expect(await rejects()).toHaveLength(4);
+    expect(await rejects({ step: 'clean[1]' })).toMatchObject([{ sourceRow: 2, reason: 'refusal', line: 3 }]);
+    expect(existsSync(join(outDir, 'mix.parquet'))).toBe(false);
+    // What the preview says is what the build does.
+    const { result } = await build([source], { clean: recipe.clean });
+    expect(result.sources[0]).toMatchObject({
+      rows: 4,
+      rejectedByReason: { filtered: 1, refusal: 1, duplicate: 1, empty_answer: 1 },
     });
   });
 });

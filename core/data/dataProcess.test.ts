@@ -98,6 +98,7 @@ describe('mix', () => {
     return data.request('buildMix', {
       recipe: recipe(recipeFields),
       sources,
+      benchmarks: [],
       tokenizer: null,
       outDir: join(dir, out),
       memoryLimit,

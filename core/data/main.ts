@@ -6,6 +6,7 @@ import type { AddonTokenizer } from '../engine/AddonTypes.ts';
 import { loadAddon } from '../engine/loadAddon.ts';
 import { connectToParent } from '../process/parentLink.ts';
 import { CaravanError } from '../shared/contract/errors.ts';
+import { inspectBenchmark } from './benchmarks/inspectBenchmark.ts';
 import { buildMix } from './buildMix.ts';
 import { importSource } from './importSource.ts';
 import { describeLook } from './look/describeLook.ts';
@@ -23,8 +24,16 @@ import {
   type RequestParams,
   type RequestResult,
 } from './protocol.ts';
+import { previewMix } from './previewMix.ts';
 import { readTokenizer } from './readTokenizer.ts';
-import { readMixRows, readMixRowsAt, readRejects, readSourceRows } from './readTables.ts';
+import {
+  readContamination,
+  readMixRejects,
+  readMixRows,
+  readMixRowsAt,
+  readRejects,
+  readSourceRows,
+} from './readTables.ts';
 
 type Handler<N extends RequestName> = (
   params: RequestParams<N>,
@@ -46,6 +55,10 @@ const handlers: { [N in RequestName]: Handler<N> } = {
   importSource,
   readSourceRows,
   readRejects,
+  previewMix: (params, report, cancelled) => previewMix(params, loadAddon, report, cancelled),
+  readMixRejects,
+  readContamination,
+  inspectBenchmark,
   buildMix: (params, report, cancelled) => buildMix(params, loadAddon, report, cancelled),
   readMixRows,
   readMixRowsAt,

@@ -77,6 +77,7 @@ describe.runIf(needs('addon'))('near-duplicates of a mix', () => {
           ...fields,
         }),
         sources: Object.values(sources),
+        benchmarks: [],
         tokenizer: null,
         outDir: join(dir, out),
         memoryLimit,

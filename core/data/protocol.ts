@@ -2,6 +2,14 @@
 import * as z from 'zod';
 import type { Addon } from '../engine/AddonTypes.ts';
 import { answerMessageSchemas, requestMessageSchema } from '../process/requestMessages.ts';
+import {
+  benchmarkInspectionSchema,
+  benchmarkSchema,
+  benchmarkSplits,
+  contaminationCountSchema,
+  contaminationMatchSchema,
+} from '../shared/dataset/decontamination.ts';
+import { mixPreviewSchema, mixRejectSchema } from '../shared/dataset/preview.ts';
 import { recipeSchema } from '../shared/dataset/recipe.ts';
 import {
   columnMappingSchema,
@@ -25,6 +33,18 @@ const templateTokensSchema = z.object({
   eos: z.string().nullable(),
   specials: z.array(z.string()),
   chatTemplate: z.string().nullable(),
+});
+
+const mixRequestSchema = z.object({
+  recipe: recipeSchema,
+  sources: z.array(z.object({ dir: z.string(), contentHash: z.string() })),
+  benchmarks: z.array(z.array(z.string())),
+  tokenizer: z
+    .object({ path: z.string(), hash: z.string(), modelName: z.string(), tokens: templateTokensSchema })
+    .nullable(),
+  outDir: z.string(),
+  memoryLimit: z.string(),
+  threads: z.number(),
 });
 
 const modelSummarySchema = z.object({
@@ -96,17 +116,9 @@ export const requests = {
       }),
     ),
   },
+  previewMix: { params: mixRequestSchema, result: mixPreviewSchema.omit({ id: true }) },
   buildMix: {
-    params: z.object({
-      recipe: recipeSchema,
-      sources: z.array(z.object({ dir: z.string(), contentHash: z.string() })),
-      tokenizer: z
-        .object({ path: z.string(), hash: z.string(), modelName: z.string(), tokens: templateTokensSchema })
-        .nullable(),
-      outDir: z.string(),
-      memoryLimit: z.string(),
-      threads: z.number(),
-    }),
+    params: mixRequestSchema,
     result: z.object({
       rows: z.number(),
       validationRows: z.number(),
@@ -124,8 +136,33 @@ export const requests = {
           rejectedByReason: counts,
         }),
       ),
+      contamination: z.array(contaminationCountSchema).optional(),
       contentHash: z.string(),
     }),
+  },
+  /** Of the folder of a mix or preview. */
+  readMixRejects: {
+    params: z.object({
+      dir: z.string(),
+      ...page,
+      source: z.string().optional(),
+      reason: z.enum(rejectReasons).optional(),
+      step: z.string().optional(),
+    }),
+    result: z.array(mixRejectSchema),
+  },
+  readContamination: {
+    params: z.object({
+      dir: z.string(),
+      ...page,
+      benchmark: z.string().optional(),
+      split: z.enum(benchmarkSplits).optional(),
+    }),
+    result: z.array(contaminationMatchSchema),
+  },
+  inspectBenchmark: {
+    params: z.object({ benchmark: benchmarkSchema, files: z.array(z.string()) }),
+    result: benchmarkInspectionSchema,
   },
   readMixRows: {
     params: z.object({ dir: z.string(), split: z.enum(['train', 'validation']), ...page }),

@@ -1,6 +1,8 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Message, RejectedRow } from '../shared/dataset/source.ts';
 import { openDatabase, select, sqlString } from './database.ts';
+import { contaminationFile } from './mix/decontaminate.ts';
 import type { RequestParams, RequestResult } from './protocol.ts';
 
 /** Enough for one page of rows; windows over a table never need more. */
@@ -77,4 +79,57 @@ export async function readMixRowsAt({
   );
   const byRow = new Map(parseMessages<MixRowsAt[number]>(found).map((row) => [row.row, row]));
   return rows.flatMap((row) => byRow.get(row) ?? []);
+}
+
+type MixRejects = RequestResult<'readMixRejects'>;
+
+export function readMixRejects({
+  dir,
+  after,
+  limit,
+  source,
+  reason,
+  step,
+}: RequestParams<'readMixRejects'>): Promise<MixRejects> {
+  const conditions = Object.entries({ source, reason, step }).flatMap(([column, value]) =>
+    value === undefined ? [] : [`AND ${column} = ${sqlString(value)}`],
+  );
+  return query<MixRejects[number]>(
+    `SELECT file_row_number AS reject, source, source_row AS "sourceRow", file, line, field, reason, detail, step
+     FROM read_parquet(${sqlString(join(dir, 'rejects.parquet'))}, file_row_number = true)
+     WHERE file_row_number > $after ${conditions.join(' ')} ORDER BY file_row_number LIMIT ${limit}`,
+    { after },
+  );
+}
+
+type Contamination = RequestResult<'readContamination'>;
+type Spans = Contamination[number]['rowSpans'];
+
+/** None where the mix was built without benchmarks. */
+export async function readContamination({
+  dir,
+  after,
+  limit,
+  benchmark,
+  split,
+}: RequestParams<'readContamination'>): Promise<Contamination> {
+  const file = join(dir, contaminationFile);
+  if (!existsSync(file)) return [];
+  const conditions = Object.entries({ benchmark, split }).flatMap(([column, value]) =>
+    value === undefined ? [] : [`AND ${column} = ${sqlString(value)}`],
+  );
+  const rows = await query<
+    Omit<Contamination[number], 'rowSpans' | 'itemSpans'> & { rowSpans: string; itemSpans: string }
+  >(
+    `SELECT "match", source, source_row AS "sourceRow", file, line, benchmark, split, item, item_file AS "itemFile",
+       item_line AS "itemLine", row_part AS "rowPart", item_part AS "itemPart", kind, words, coverage, dropped,
+       row_text AS "rowText", row_spans AS "rowSpans", item_text AS "itemText", item_spans AS "itemSpans"
+     FROM read_parquet(${sqlString(file)}) WHERE "match" > $after ${conditions.join(' ')} ORDER BY "match" LIMIT ${limit}`,
+    { after },
+  );
+  return rows.map((row) => ({
+    ...row,
+    rowSpans: JSON.parse(row.rowSpans) as Spans,
+    itemSpans: JSON.parse(row.itemSpans) as Spans,
+  }));
 }

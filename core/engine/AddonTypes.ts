@@ -37,6 +37,8 @@ export interface Addon {
   rowOrder(seed: number, epoch: number, rows: number): Int32Array;
   /** A search for near-duplicates by MinHash and locality-sensitive hashing. */
   createNearDuplicates(options: NearDuplicateOptions): Promise<AddonNearDuplicates>;
+  /** A search for stretches of known texts (a benchmark's items) in others. */
+  createOverlapSearch(options: OverlapOptions): Promise<AddonOverlapSearch>;
   openModel(options: OpenModelOptions): Promise<AddonModel>;
   /** Loads nothing heavy yet: {@link AddonTrainer.start} does. */
   createTrainer(options: TrainOptions, listener: TrainListener): AddonTrainer;
@@ -142,6 +144,38 @@ export interface NearDuplicateRows {
   /** `kept` where that is alike, else the first row of the cluster that is. */
   linked: Int32Array;
   linkedJaccard: Float64Array;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Overlap with benchmarks
+
+/** Words as for near-duplicates. */
+export interface OverlapOptions {
+  /** Words in a row that count. */
+  ngram: number;
+  /** Shorter parts count as a whole, down to so many words; below that only where a text consists of them. */
+  floor: number;
+  /** 0: one per core. No result depends on it. */
+  threads?: number;
+}
+
+/** Parts are added, then texts scanned. One call at a time. */
+export interface AddonOverlapSearch {
+  /** Parts are numbered from 0 in the order of all calls. Resolves to the words of each. */
+  add(parts: string[]): Promise<Int32Array>;
+  /** Every part that a text repeats, by text and part. */
+  scan(texts: string[]): Promise<OverlapsFound>;
+  dispose(): void;
+}
+
+export interface OverlapsFound {
+  texts: Int32Array;
+  parts: Int32Array;
+  /** 1 where the text is the part and nothing else. */
+  equal: Int32Array;
+  /** Words of the part that lie in n-grams in common, and of the longest stretch that they form. */
+  covered: Int32Array;
+  longest: Int32Array;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

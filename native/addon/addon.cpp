@@ -6,6 +6,7 @@
 #include "addon/inference.h"
 #include "addon/machine.h"
 #include "addon/near_duplicates.h"
+#include "addon/overlap.h"
 #include "addon/tokenizer.h"
 #include "addon/trainer.h"
 #include "addon/training_plan.h"
@@ -28,6 +29,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(environment);
   environment->tokenizer_class = Napi::Persistent(TokenizerObject::define(env));
   environment->near_duplicates_class = Napi::Persistent(NearDuplicatesObject::define(env));
+  environment->overlap_class = Napi::Persistent(OverlapObject::define(env));
   environment->model_class = Napi::Persistent(ModelObject::define(env));
   environment->trainer_class = Napi::Persistent(TrainerObject::define(env));
   env.AddCleanupHook(end_environment, environment);
@@ -48,6 +50,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add("readTokenShardRows", read_shard_rows);
   add("rowOrder", order_rows);
   add("createNearDuplicates", NearDuplicatesObject::create);
+  add("createOverlapSearch", OverlapObject::create);
   add("openModel", ModelObject::open);
   add("createTrainer", TrainerObject::create);
   add("planTraining", plan_run);

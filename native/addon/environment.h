@@ -20,6 +20,7 @@ class Running {
 struct Environment {
   Napi::FunctionReference tokenizer_class;
   Napi::FunctionReference near_duplicates_class;
+  Napi::FunctionReference overlap_class;
   Napi::FunctionReference model_class;
   Napi::FunctionReference trainer_class;
   std::set<Running*> running;

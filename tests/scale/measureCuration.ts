@@ -87,7 +87,7 @@ async function importAll(data: DataProcess, stages: Stage[]) {
     const files = parts.map((part) => join(dir, fullScaleFiles[part]));
     const { contentHash } = await timed(
       `import ${name}`,
-      () => data.request('importSource', { files, format: 'auto', outDir, memoryLimit: '192MB' }),
+      () => data.request('importSource', { files, format: 'auto', outDir, memoryLimit: '512MB' }),
       ({ rowsIn }) => rowsIn,
       stages,
     );
@@ -131,6 +131,7 @@ const mix = await timed(
       {
         recipe,
         sources: imported,
+        benchmarks: [],
         tokenizer: {
           path: tokenizerPath(),
           hash: '0'.repeat(64),

@@ -1,3 +1,4 @@
+import type { ContaminationCount } from '../../shared/dataset/decontamination.ts';
 import type { Recipe } from '../../shared/dataset/recipe.ts';
 import type { TemplateTokens } from '../../shared/dataset/template.ts';
 import type { SourceFolder } from './rowTable.ts';
@@ -6,6 +7,8 @@ export interface MixRequest {
   recipe: Recipe;
   /** One per source of the recipe, in its order. */
   sources: SourceFolder[];
+  /** Absolute files of each benchmark that the recipe names. */
+  benchmarks: string[][];
   /** Null: the mix holds text alone. */
   tokenizer: { path: string; hash: string; modelName: string; tokens: TemplateTokens } | null;
   /** Must not exist, or be an earlier mix. */
@@ -30,5 +33,7 @@ export interface MixResult {
     targetTokens: number | null;
     rejectedByReason: Record<string, number>;
   }[];
+  /** Absent where the recipe names no benchmark. */
+  contamination?: ContaminationCount[] | undefined;
   contentHash: string;
 }

@@ -1,6 +1,8 @@
+import type { ContaminationCount } from '../../shared/dataset/decontamination.ts';
 import { nearDuplicateSettings } from '../../shared/dataset/dedup.ts';
 import type { AddonLoader, Report } from '../protocol.ts';
 import { cleanRows } from './cleanRows.ts';
+import { decontaminate } from './decontaminate.ts';
 import { dropNearDuplicates, type NearDuplicateSummary } from './dropNearDuplicates.ts';
 import type { MixRequest } from './mixRequest.ts';
 import { sourceName, type RowTable } from './rowTable.ts';
@@ -15,6 +17,8 @@ export interface Sifting {
 
 /** What the stages found, for the manifest. */
 export interface Sifted {
+  /** Null where the recipe names no benchmark. */
+  contamination: ContaminationCount[] | null;
   nearDuplicates: NearDuplicateSummary | null;
 }
 
@@ -26,8 +30,20 @@ export async function sift({ table, request, loadAddon, report, stop }: Sifting)
   stop();
   if (recipe.dedup !== 'none') await dropDuplicates(table);
   stop();
+  const contamination = recipe.decontaminate
+    ? await decontaminate({
+        table,
+        settings: recipe.decontaminate,
+        files: request.benchmarks,
+        threads,
+        loadAddon,
+        report,
+        stop,
+      })
+    : null;
   const settings = nearDuplicateSettings(recipe.dedup);
   return {
+    contamination,
     nearDuplicates: settings
       ? await dropNearDuplicates({ table, settings, threads, loadAddon, report, stop })
       : null,

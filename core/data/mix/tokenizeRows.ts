@@ -35,9 +35,13 @@ interface Verdict {
 
 /**
  * Counts tokens of the rows marked in `wanted`, rejects those that are too long or that a `tokens` step leaves out, and
- * keeps the tokens of the others in `store`.
+ * keeps the tokens of the others in `store`, where there is one.
  */
-export async function tokenizeRows(work: Tokenizing, wanted: Uint8Array, store: TokenStore): Promise<void> {
+export async function tokenizeRows(
+  work: Tokenizing,
+  wanted: Uint8Array,
+  store: TokenStore | null,
+): Promise<void> {
   const { table, recipe, report, stop } = work;
   const { connection } = table;
   let total = 0;
@@ -52,13 +56,13 @@ export async function tokenizeRows(work: Tokenizing, wanted: Uint8Array, store: 
     for (const { id, verdict, encoded } of verdicts) {
       append(counts, id, verdict);
       if (verdict.reason === null)
-        store.add(id, encoded.ids.subarray(0, recipe.seqLen), encoded.targets.subarray(0, recipe.seqLen));
+        store?.add(id, encoded.ids.subarray(0, recipe.seqLen), encoded.targets.subarray(0, recipe.seqLen));
     }
     done += verdicts.length;
     report({ done, total, unit: 'rows', stage: 'tokenising' });
   }
   counts.closeSync();
-  store.flush();
+  store?.flush();
   await connection.run(`UPDATE rows SET tokens = least(counts.tokens, ${recipe.seqLen}), target_tokens = counts.target_tokens,
     reason = counts.reason, detail = counts.detail, step = counts.step FROM counts WHERE counts.id = rows.id`);
   await connection.run('DROP TABLE counts');

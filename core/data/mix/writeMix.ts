@@ -134,7 +134,7 @@ export async function writeManifest(
   request: MixRequest,
   result: Omit<MixResult, 'contentHash'>,
   files: string[],
-  { nearDuplicates }: Sifted,
+  { nearDuplicates, contamination }: Sifted,
 ): Promise<string> {
   const { recipe, tokenizer } = request;
   // The model's place on this disk is not part of the mix; its tokenizer is.
@@ -148,6 +148,7 @@ export async function writeManifest(
       contentHash: request.sources[index]!.contentHash,
     })),
     counts: result,
+    ...(contamination && { contamination }),
     ...(nearDuplicates && { nearDuplicates }),
     files: Object.fromEntries(
       await Promise.all(

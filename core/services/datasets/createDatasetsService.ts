@@ -15,6 +15,7 @@ import type { Datasets, DatasetsDeps, DatasetsService } from './datasetTypes.ts'
 import { createLooking } from './looking.ts';
 import { dataMemoryLimit, fingerprintOf, importFiles, nameOfFiles, refuseTakenName } from './importFiles.ts';
 import { checkReplaceable, readMixFolder } from './mixFolder.ts';
+import { createPreviewing } from './previewing.ts';
 
 /** Imports and mixes go one after the other: each may use the data process's whole memory. */
 const lane = 'curation';
@@ -92,6 +93,51 @@ export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
     return models.resolve(looksLikePath && existsSync(folder) ? folder : ref);
   }
 
+  /** What the data process is asked for a recipe, but for the place of the result. */
+  async function gather(recipe: Recipe, baseDir: string, context: JobContext) {
+    const model = recipe.model === undefined ? null : await resolveModel(recipe.model, baseDir);
+    if (model) context.need(`model ${model.dir}`);
+    const gathered = await gatherSources(recipe, baseDir, context);
+    return {
+      recipe,
+      sources: gathered.map(({ id, contentHash }) => ({ dir: join(sourcesDir, id), contentHash })),
+      benchmarks: (recipe.decontaminate?.benchmarks ?? []).map(({ path }) =>
+        [path].flat().map((file) => resolve(baseDir, file)),
+      ),
+      tokenizer: model && {
+        path: model.tokenizerPath,
+        hash: await models.tokenizerHash(model.tokenizerPath),
+        modelName: model.name,
+        tokens: { ...model.tokens, specials: [...model.tokens.specials] },
+      },
+      memoryLimit: dataMemoryLimit,
+      threads: availableParallelism(),
+    };
+  }
+
+  /** What is wrong with a recipe before any row is read. */
+  function checkRecipe(recipe: Recipe, paths: Record<string, string | undefined>): void {
+    checkName(recipe.name);
+    for (const [field, path] of Object.entries(paths))
+      if (path !== undefined && !isAbsolute(path))
+        throw new CaravanError('bad_option', `${field} must be an absolute path, not '${path}'`, {
+          place: { field },
+        });
+    const [problem] = recipeProblems(recipe);
+    if (problem)
+      throw new CaravanError('bad_recipe', problem.message, {
+        place: { field: problem.field },
+        mend: problem.mend,
+      });
+  }
+
+  function sourcesNeeded(recipe: Recipe): `source ${string}`[] {
+    return recipe.sources.flatMap(({ source }) => {
+      const known = source === undefined ? null : sources.find(source);
+      return known ? [`source ${known.id}` as const] : [];
+    });
+  }
+
   async function buildMix(
     recipe: Recipe,
     baseDir: string,
@@ -99,35 +145,18 @@ export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
     context: JobContext,
   ): Promise<void> {
     await cleaned;
-    const model = recipe.model === undefined ? null : await resolveModel(recipe.model, baseDir);
-    if (model) context.need(`model ${model.dir}`);
     const before = new Set(sources.list().map(({ id }) => id));
-    const gathered = await gatherSources(recipe, baseDir, context);
+    const request = await gather(recipe, baseDir, context);
     const known = outDir === undefined ? null : mixes.find(outDir);
     const id = known?.id ?? randomUUID();
     const dir = outDir ?? join(mixesDir, id);
     await checkReplaceable(dir);
     await mkdir(dirname(dir), { recursive: true });
-    const imported = gathered.filter(({ id: own }) => !before.has(own)).map(({ name }) => name);
+    const imported = sources.list().flatMap(({ id: own, name }) => (before.has(own) ? [] : [name]));
     const result = await data
       .request(
         'buildMix',
-        {
-          recipe,
-          sources: gathered.map((source) => ({
-            dir: join(sourcesDir, source.id),
-            contentHash: source.contentHash,
-          })),
-          tokenizer: model && {
-            path: model.tokenizerPath,
-            hash: await models.tokenizerHash(model.tokenizerPath),
-            modelName: model.name,
-            tokens: { ...model.tokens, specials: [...model.tokens.specials] },
-          },
-          outDir: dir,
-          memoryLimit: dataMemoryLimit,
-          threads: availableParallelism(),
-        },
+        { ...request, outDir: dir },
         { signal: context.signal, onProgress: context.progress },
       )
       .catch(async (error: unknown) => {
@@ -142,9 +171,9 @@ export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
       id,
       name: recipe.name,
       dir,
-      model: model?.name ?? null,
-      template: model && recipe.template,
-      seqLen: model && recipe.seqLen,
+      model: request.tokenizer?.modelName ?? null,
+      template: request.tokenizer && recipe.template,
+      seqLen: request.tokenizer && recipe.seqLen,
       recipe,
       builtAt: clock.now(),
     };
@@ -186,10 +215,22 @@ export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
     sources: () => sources.list(),
   });
 
+  const previewing = createPreviewing({
+    home,
+    jobs,
+    data,
+    lane,
+    check: checkRecipe,
+    gather,
+    needsOf: sourcesNeeded,
+    findMix: (id) => mixes.find(id),
+  });
+
   return {
     datasets,
     handlers: {
       ...looking.handlers,
+      ...previewing.handlers,
       listTrash: () => ({ sources: sources.listTrash(), mixes: mixes.listTrash() }),
       trashDataset({ of }) {
         if (of.kind === 'source') {
@@ -250,26 +291,12 @@ export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
         return {};
       },
       buildMix({ recipe, baseDir, outDir }) {
-        checkName(recipe.name);
-        for (const [field, path] of Object.entries({ baseDir, outDir }))
-          if (path !== undefined && !isAbsolute(path))
-            throw new CaravanError('bad_option', `${field} must be an absolute path, not '${path}'`, {
-              place: { field },
-            });
-        const [problem] = recipeProblems(recipe);
-        if (problem)
-          throw new CaravanError('bad_recipe', problem.message, {
-            place: { field: problem.field },
-            mend: problem.mend,
-          });
+        checkRecipe(recipe, { baseDir, outDir });
         return jobs.submit({
           kind: 'mix',
           title: `mix ${recipe.name}`,
           lane,
-          needs: recipe.sources.flatMap(({ source }) => {
-            const known = source === undefined ? null : sources.find(source);
-            return known ? [`source ${known.id}` as const] : [];
-          }),
+          needs: sourcesNeeded(recipe),
           run: (context) =>
             buildMix(recipe, baseDir, outDir === undefined ? undefined : resolve(outDir), context),
         });
@@ -290,7 +317,7 @@ export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
       },
     },
     async close() {
-      await cleaned;
+      await Promise.all([cleaned, previewing.cleaned]);
     },
   };
 }

@@ -6,9 +6,11 @@ import type { Store } from '../../store/openStore.ts';
 import type { Jobs } from '../jobs/index.ts';
 import type { Models } from '../models/index.ts';
 import type { LookCalls } from './looking.ts';
+import type { PreviewCalls } from './previewing.ts';
 
 export type DatasetCalls =
   | LookCalls
+  | PreviewCalls
   | 'trashDataset'
   | 'restoreDataset'
   | 'listTrash'

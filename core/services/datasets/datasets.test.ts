@@ -343,6 +343,48 @@ describe('mixes', () => {
   });
 });
 
+describe('previews', () => {
+  const preview = async () => {
+    const job = await service.handlers.previewMix({ recipe: recipe({ model: undefined }), baseDir: dir });
+    return jobs.jobs.whenEnded(job.id);
+  };
+  beforeEach(() => {
+    data.answers.previewMix = ({ recipe: asked, outDir }) => {
+      mkdirSync(outDir, { recursive: true });
+      const result = { recipe: asked, sources: [], contamination: [], problems: [] };
+      writeFileSync(join(outDir, 'preview.json'), JSON.stringify(result));
+      return result;
+    };
+    data.answers.readMixRejects = () => [];
+  });
+
+  test('are read by the job’s subject; only the newest few are kept', async () => {
+    await importOne();
+    const first = await preview();
+    expect(first).toMatchObject({ state: 'completed', kind: 'preview' });
+    const id = first.subjectId!;
+    expect(await service.handlers.readMixPreview({ id })).toMatchObject({ id, recipe: { name: 'blend' } });
+    await service.handlers.readMixRejects({ id, after: -1, limit: 5, step: 'dedup' });
+    expect(data.asked.at(-1)).toEqual({
+      name: 'readMixRejects',
+      params: { dir: join(dir, 'previews', id), after: -1, limit: 5, step: 'dedup' },
+    });
+    for (let i = 0; i < 4; i++) await preview();
+    await expect((async () => service.handlers.readMixPreview({ id }))()).rejects.toMatchObject({
+      code: 'not_found',
+    });
+    expect(existsSync(join(dir, 'previews', id))).toBe(false);
+  });
+
+  test('of a mix: its own folder', async () => {
+    await importOne();
+    const { subjectId } = await build();
+    await service.handlers.readMixRejects({ id: subjectId!, after: -1, limit: 5 });
+    const { dir: folder } = await service.handlers.getMix({ id: subjectId! });
+    expect(data.asked.at(-1)).toMatchObject({ name: 'readMixRejects', params: { dir: folder } });
+  });
+});
+
 test('clears what a killed data process left half-written', async () => {
   mkdirSync(join(dir, 'sources', 'x.partial'), { recursive: true });
   mkdirSync(join(dir, 'mixes', '.y.partial'), { recursive: true });

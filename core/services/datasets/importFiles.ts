@@ -21,7 +21,7 @@ export interface ImportRequest {
 export const dataMemoryLimit = '1GB';
 
 /** Rows pass through an import one after the other: more memory would not make it faster. */
-const importMemoryLimit = '192MB';
+const importMemoryLimit = '512MB';
 
 export function nameOfFiles(files: readonly string[]): string {
   const name = basename(files[0]!).replace(/\.(gz|zst|zstd)$/i, '');

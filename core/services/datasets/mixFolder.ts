@@ -18,6 +18,7 @@ const manifestSchema = z.object({
     targetTokens: true,
     sources: true,
   }),
+  contamination: mixSchema.shape.contamination,
   files: z.record(z.string(), z.string()),
 });
 
@@ -51,7 +52,7 @@ export async function readMixFolder(dir: string, known: Mix | null): Promise<Fou
       mend: 'Build the mix again: caravan mix recipe.yaml --out DIR.',
     });
   }
-  const { recipe, tokenizer, counts, files } = parsed.data;
+  const { recipe, tokenizer, counts, contamination, files } = parsed.data;
   const shard = (split: string) => {
     const name = Object.keys(files).find((path) => path.endsWith(`/${split}.safetensors`));
     return name === undefined ? null : join(dir, name);
@@ -59,6 +60,7 @@ export async function readMixFolder(dir: string, known: Mix | null): Promise<Fou
   return {
     mix: {
       ...counts,
+      ...(contamination && { contamination }),
       id: known?.id ?? dir,
       name: known?.name ?? basename(dir),
       dir,

@@ -17,11 +17,19 @@ import {
   renderedRowSchema,
   yardstickSchema,
 } from '../dataset/look.ts';
+import {
+  benchmarkInspectionSchema,
+  benchmarkSchema,
+  benchmarkSplits,
+  contaminationMatchSchema,
+} from '../dataset/decontamination.ts';
+import { mixPreviewSchema, mixRejectSchema } from '../dataset/preview.ts';
 import { mixSchema, recipeSchema } from '../dataset/recipe.ts';
 import {
   columnMappingSchema,
   messageSchema,
   rejectedRowSchema,
+  rejectReasons,
   sourceFormats,
   sourceRowSchema,
   sourceSchema,
@@ -168,6 +176,43 @@ export const calls = {
       })
       .strict(),
     jobSchema,
+  ),
+  /** What building the recipe would give. The job's subject is the preview; files that the recipe names are imported. */
+  previewMix: call('write', z.object({ recipe: recipeSchema, baseDir: z.string() }).strict(), jobSchema),
+  /** The newest few are kept while the host lives. */
+  readMixPreview: call('write', id, mixPreviewSchema),
+  /** Of a mix or a preview: every row that is not in it. */
+  readMixRejects: call(
+    'write',
+    z
+      .object({
+        id: z.string(),
+        source: z.string().optional(),
+        reason: z.enum(rejectReasons).optional(),
+        step: z.string().optional(),
+        ...page,
+      })
+      .strict(),
+    z.array(mixRejectSchema),
+  ),
+  /** Of a mix or a preview: rows beside the items of benchmarks that they repeat. */
+  readContamination: call(
+    'write',
+    z
+      .object({
+        id: z.string(),
+        benchmark: z.string().optional(),
+        split: z.enum(benchmarkSplits).optional(),
+        ...page,
+      })
+      .strict(),
+    z.array(contaminationMatchSchema),
+  ),
+  /** What a benchmark's files are taken for. `path` is absolute. */
+  inspectBenchmark: call(
+    'write',
+    z.object({ benchmark: benchmarkSchema }).strict(),
+    benchmarkInspectionSchema,
   ),
   listMixes: call('read', none, z.array(mixSchema)),
   getMix: call('read', id, mixSchema),

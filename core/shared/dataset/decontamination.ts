@@ -95,6 +95,20 @@ export const benchmarkSummarySchema = z.object({
 });
 export type BenchmarkSummary = z.infer<typeof benchmarkSummarySchema>;
 
+export const benchmarkInspectionSchema = benchmarkSummarySchema.extend({
+  /** The first items, as they will be sought. */
+  sample: z.array(
+    z.object({
+      file: z.string(),
+      line: z.number().int(),
+      split: z.enum(benchmarkSplits),
+      prompts: z.array(z.string()),
+      answers: z.array(z.string()),
+    }),
+  ),
+});
+export type BenchmarkInspection = z.infer<typeof benchmarkInspectionSchema>;
+
 /** [from, to) in UTF-16 units. */
 const spans = z.array(z.tuple([z.number().int(), z.number().int()]));
 

@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { cleanStepSchema } from './cleaning.ts';
+import { contaminationCountSchema, decontaminateSchema } from './decontamination.ts';
 import { dedupSchema } from './dedup.ts';
 import { columnMappingSchema, sourceFormats } from './source.ts';
 
@@ -74,6 +75,8 @@ export const recipeSchema = z
     /** Cleaning steps of every source, in order. */
     clean: z.array(cleanStepSchema).optional(),
     dedup: dedupSchema.default('exact'),
+    /** Benchmarks that the mix must not hold. */
+    decontaminate: decontaminateSchema.optional(),
     /** How large the mix is: with it every source has a weight. */
     size: z
       .union([
@@ -165,6 +168,8 @@ export const mixSchema = z.object({
   model: z.string().nullable(),
   template: z.enum(templates).nullable(),
   seqLen: z.number().int().nullable(),
+  /** What was found of the benchmarks that the recipe names. */
+  contamination: z.array(contaminationCountSchema).optional(),
   /** SHA-256 over the mix's files. */
   contentHash: z.string(),
   recipe: recipeSchema,

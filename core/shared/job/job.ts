@@ -18,6 +18,7 @@ export const jobKinds = [
   'look',
   'measure',
   'mix',
+  'preview',
   'model',
   'train',
   'score',
