@@ -20,6 +20,7 @@ export const verbs: Record<string, () => Promise<{ verb: Verb }>> = {
   chat: () => import('./verbs/chat.ts'),
   score: () => import('./verbs/score.ts'),
   route: () => import('./verbs/route.ts'),
+  export: () => import('./verbs/export.ts'),
   serve: () => import('./verbs/serve.ts'),
 };
 

@@ -67,6 +67,15 @@ const modelSummarySchema = z.object({
     head: z.number(),
     total: z.number(),
   }),
+  experts: z
+    .object({
+      count: z.number(),
+      topK: z.number(),
+      adapterDim: z.number().nullable(),
+      adapterScale: z.number(),
+      parameters: z.number(),
+    })
+    .exactOptional(),
   storedDtypes: z.array(z.string()),
   fileBytes: z.number(),
 });

@@ -40,6 +40,16 @@ export interface Addon {
   /** A search for stretches of known texts (a benchmark's items) in others. */
   createOverlapSearch(options: OverlapOptions): Promise<AddonOverlapSearch>;
   openModel(options: OpenModelOptions): Promise<AddonModel>;
+  /** What an export will take, from headers and manifests alone. @throws code `bad_option` where the layout cannot hold the
+   * model, naming one that can. */
+  planExport(options: ExportOptions): Promise<{ bytes: number; tensors: number }>;
+  /** Fills `outDir`, reads it again and holds it to the model that was trained: every tensor, and the logits of `rows`
+   * (token ids of prompts). `onProgress` may return false, which ends it with code `cancelled`. */
+  exportModel(
+    options: ExportOptions,
+    rows: Int32Array[],
+    onProgress: (stage: string, done: number, total: number) => boolean,
+  ): Promise<ExportedModel>;
   /** Loads nothing heavy yet: {@link AddonTrainer.start} does. */
   createTrainer(options: TrainOptions, listener: TrainListener): AddonTrainer;
   /** Memory by item, parameters by group, steps; loads headers only. */
@@ -225,6 +235,14 @@ export interface ModelSummary {
     head: number;
     total: number;
   };
+  /** Of a sparse model; `adapterDim` is null where its experts are whole FFNs. `parameters` includes the routers. */
+  experts?: {
+    count: number;
+    topK: number;
+    adapterDim: number | null;
+    adapterScale: number;
+    parameters: number;
+  };
   storedDtypes: string[];
   fileBytes: number;
 }
@@ -364,6 +382,89 @@ export interface RouteResult {
   any: Float64Array;
   /** Tokens per group. */
   tokens: Float64Array;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Export
+
+export type ExportLayout =
+  'peft' | 'adapter' | 'merged' | 'camelidae' | 'qwen2idae' | 'sparsetral' | 'mixtral' | 'gguf';
+export type ExportType = 'f32' | 'bf16' | 'f16' | 'q8_0' | 'q4_0';
+
+export interface ExportOptions {
+  modelDir: string;
+  /** A checkpoint, or the folder of an adapter. */
+  checkpointDir: string;
+  /** How the run kept its base. */
+  baseDtype: 'f32' | 'bf16' | 'nf4';
+  doubleQuant: boolean;
+  layout: ExportLayout;
+  /** Of layouts that hold the whole model; adapters keep the type they were trained in. */
+  type: ExportType;
+  /** Merge into the base as its files have it, not as the run kept it. */
+  originalBase: boolean;
+  /** Is there and empty. */
+  outDir: string;
+  shardBytes: number;
+  /** What an adapter says of its base. */
+  baseName: string;
+  baseIdentity: string;
+  /** Of the file in `outDir`; `gguf` alone. */
+  ggufFile: string;
+  ggufName: string;
+  /** tokenizer.json or a GGUF file; `gguf` alone. */
+  tokenizerPath: string;
+  /** Jinja, or empty; `gguf` alone. */
+  chatTemplate: string;
+  /** Ids that end an answer, EOS first. */
+  eosIds: number[];
+  threads?: number;
+}
+
+export interface ExportedModel {
+  files: { name: string; bytes: number }[];
+  parity: ExportParity;
+}
+
+/** How two models' logits differ over the same tokens. */
+export interface LogitComparison {
+  tokens: number;
+  maxDifference: number;
+  meanDifference: number;
+  /** Mean over tokens of KL(reference || export), nats; and the largest. */
+  kl: number;
+  maxKl: number;
+  /** Tokens whose largest logit is the same one. */
+  sameChoice: number;
+  /** Tokens whose two best logits lie further apart than `maxDifference`, and those of them that choose otherwise. */
+  decided: number;
+  decidedOtherwise: number;
+}
+
+export interface ExportParity {
+  passed: boolean;
+  /** What had to hold, in words. */
+  limit: string;
+  /** What the logits were compared with: the run as trained; the same on its base as stored; the very weights that a
+   * quantised file must hold. */
+  reference: 'trained' | 'original_base' | 'dequantised';
+  logits: LogitComparison;
+  /** The export against the run as trained, where `reference` is another. */
+  loss: LogitComparison | null;
+  tensors: {
+    tensors: number;
+    elements: number;
+    copied: number;
+    merged: number;
+    quantised: number;
+    /** Largest |file - checkpoint| before any cast, and where. */
+    maxDifference: number;
+    maxTensor: string;
+    /** What is missing, too many, or differs. */
+    wrong: string[];
+  };
+  /** Got no token of the prompts. */
+  unusedExperts: { layer: number; expert: number }[];
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

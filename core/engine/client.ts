@@ -6,6 +6,8 @@ import type { CaravanError } from '../shared/contract/errors.ts';
 import type { Sampling, Answer } from '../shared/chat/chat.ts';
 import type { Message } from '../shared/dataset/source.ts';
 import type { TemplateTokens } from '../shared/dataset/template.ts';
+import type { ExportRecord } from '../shared/model/export.ts';
+import type { RequestParams } from './protocol.ts';
 import type {
   BuildInfo,
   CheckpointInfo,
@@ -87,6 +89,12 @@ export interface InferenceEngine {
     rows: { text: string; group: number }[],
     groups: number,
   ): Promise<RouteResult>;
+  /** Writes an export and holds it to the run. `signal` ends it, with nothing left behind. */
+  export(
+    request: Omit<RequestParams<'export'>, 'exportId'>,
+    onProgress: (stage: string, done: number, total: number) => void,
+    signal: AbortSignal,
+  ): Promise<ExportRecord>;
   plan(options: TrainOptions): Promise<TrainingPlan>;
   /** One timed step of the longest batch. */
   probe(options: TrainOptions): Promise<{ stepMs: number; tokensPerSecond: number }>;

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { createRequestProcess } from '../process/requestProcess.ts';
 import type { SpawnProcess } from '../process/supervise.ts';
 import type { InferenceEngine } from './client.ts';
@@ -26,11 +27,33 @@ export function createInferenceEngine(
       return engine.pid;
     },
     generate: (params, onToken) =>
-      engine.request('generate', params, { onNews: ({ text, tokens }) => onToken(text, tokens) }),
+      engine.request('generate', params, {
+        onNews: (news) => {
+          if (news.type === 'token') onToken(news.text, news.tokens);
+        },
+      }),
     cancel: (answerId) => engine.send({ type: 'cancel', answerId } satisfies ToEngine),
     score: (model, tokenizerPath, rows) => engine.request('score', { model, tokenizerPath, rows }),
     route: (model, tokenizerPath, rows, groups) =>
       engine.request('route', { model, tokenizerPath, rows, groups }),
+    async export(params, onProgress, signal) {
+      const exportId = randomUUID();
+      const cancel = () => engine.send({ type: 'cancel', answerId: exportId } satisfies ToEngine);
+      signal.addEventListener('abort', cancel, { once: true });
+      try {
+        return await engine.request(
+          'export',
+          { ...params, exportId },
+          {
+            onNews: (news) => {
+              if (news.type === 'progress') onProgress(news.stage, news.done, news.total);
+            },
+          },
+        );
+      } finally {
+        signal.removeEventListener('abort', cancel);
+      }
+    },
     plan: (options) => engine.request('plan', { options }),
     probe: (options) => engine.request('probe', { options }),
     listCheckpoints: (checkpointDir) => engine.request('listCheckpoints', { checkpointDir }),

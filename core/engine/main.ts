@@ -27,8 +27,9 @@ async function answer(id: number, name: string, raw: unknown): Promise<void> {
     const request = name as RequestName;
     const params = requests[request].params.parse(raw);
     inference ??= serveInference(loadAddon());
-    const result = await inference.answer(request, params as never, (text, tokens) => {
-      void send({ type: 'token', id, text, tokens });
+    const result = await inference.answer(request, params as never, {
+      text: (text, tokens) => void send({ type: 'token', id, text, tokens }),
+      progress: (stage, done, total) => void send({ type: 'progress', id, stage, done, total }),
     });
     await send({ type: 'result', id, result });
   } catch (error) {

@@ -4,6 +4,7 @@ import { answerMessageSchemas, requestMessageSchema } from '../process/requestMe
 import { answerSchema, samplingSchema } from '../shared/chat/chat.ts';
 import { contractErrorSchema } from '../shared/contract/errors.ts';
 import { messageSchema } from '../shared/dataset/source.ts';
+import { exportLayouts, exportRecordSchema, exportTypes, mergeBases } from '../shared/model/export.ts';
 import type {
   BuildInfo,
   CheckpointInfo,
@@ -140,20 +141,48 @@ const buildInfo: z.ZodType<BuildInfo> = z.object({
 
 const nothing = z.object({});
 
+const templateTokens = z.object({
+  bos: z.string().nullable(),
+  eos: z.string().nullable(),
+  specials: z.array(z.string()).readonly(),
+  chatTemplate: z.string().nullable(),
+});
+
 /** What an engine is asked and answers. */
 export const requests = {
+  export: {
+    params: z.object({
+      exportId: z.string(),
+      model: z.object({
+        modelDir: z.string(),
+        checkpointDir: z.string(),
+        baseDtype: z.enum(['f32', 'bf16', 'nf4']),
+        doubleQuant: z.boolean(),
+        baseName: z.string(),
+        baseIdentity: z.string(),
+      }),
+      layout: z.enum(exportLayouts),
+      type: z.enum(exportTypes),
+      mergeInto: z.enum(mergeBases),
+      /** Must not be there yet, or be empty. */
+      outDir: z.string(),
+      shardBytes: z.number(),
+      name: z.string(),
+      template: z.enum(['camelidae', 'model']),
+      tokens: templateTokens,
+      tokenizerPath: z.string(),
+      stopIds: z.array(z.number().int()),
+      run: exportRecordSchema.shape.run,
+    }),
+    result: exportRecordSchema,
+  },
   generate: {
     params: z.object({
       model: openModelOptions,
       answerId: z.string(),
       messages: z.array(messageSchema),
       template: z.enum(['camelidae', 'model']),
-      tokens: z.object({
-        bos: z.string().nullable(),
-        eos: z.string().nullable(),
-        specials: z.array(z.string()).readonly(),
-        chatTemplate: z.string().nullable(),
-      }),
+      tokens: templateTokens,
       tokenizerPath: z.string(),
       sampling: samplingSchema,
       stopIds: z.array(z.number().int()),
@@ -191,6 +220,7 @@ export type RequestResult<N extends RequestName> = z.infer<Requests[N]['result']
 
 export const toEngineSchema = z.discriminatedUnion('type', [
   requestMessageSchema,
+  /** An answer or an export. */
   z.object({ type: z.literal('cancel'), answerId: z.string() }),
   // One run in a process, from the first of these to its end. What it tells is also kept in the run's folder, if it has one,
   // until the host says that it has it on disk.
@@ -220,6 +250,14 @@ export const fromEngineSchema = z.discriminatedUnion('type', [
   ...answerMessageSchemas,
   /** New text of an answer, and how many tokens it has so far. */
   z.object({ type: z.literal('token'), id: z.number(), text: z.string(), tokens: z.number() }),
+  /** How far an export is. */
+  z.object({
+    type: z.literal('progress'),
+    id: z.number(),
+    stage: z.string(),
+    done: z.number(),
+    total: z.number(),
+  }),
   /** `line`: number of the last line of the journal that this is in; steps have one each. */
   z.object({ type: z.literal('told'), line: z.number(), told: toldSchema }),
 ]);

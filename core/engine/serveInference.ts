@@ -6,6 +6,7 @@ import type { Answer } from '../shared/chat/chat.ts';
 import { CaravanError } from '../shared/contract/errors.ts';
 import { renderTemplate } from '../shared/dataset/template.ts';
 import type { Addon, AddonModel, AddonTokenizer, OpenModelOptions } from './AddonTypes.ts';
+import { exportModel } from './exportModel.ts';
 import { keepOpen } from './keepOpen.ts';
 import type { RequestName, RequestParams, RequestResult } from './protocol.ts';
 import { encodeTexts, scoreRows } from './scoreRows.ts';
@@ -13,8 +14,15 @@ import { encodeTexts, scoreRows } from './scoreRows.ts';
 /** New text of an answer, and how many tokens it has so far. */
 export type TellText = (text: string, tokens: number) => void;
 
+/** What a request tells on its way. */
+export interface Tell {
+  text: TellText;
+  progress: (stage: string, done: number, total: number) => void;
+}
+
 export interface ServedInference {
-  answer<N extends RequestName>(name: N, params: RequestParams<N>, tell: TellText): Promise<RequestResult<N>>;
+  answer<N extends RequestName>(name: N, params: RequestParams<N>, tell: Tell): Promise<RequestResult<N>>;
+  /** An answer or an export, by its id. */
   cancel(answerId: string): void;
 }
 
@@ -24,7 +32,7 @@ const tokenizersKept = 4;
 const textBatchMs = 16;
 
 type Handlers = {
-  [N in RequestName]: (params: RequestParams<N>, tell: TellText) => Promise<RequestResult<N>>;
+  [N in RequestName]: (params: RequestParams<N>, tell: Tell) => Promise<RequestResult<N>>;
 };
 
 /**
@@ -40,6 +48,8 @@ function placed(addon: Addon, options: OpenModelOptions): OpenModelOptions {
 export function serveInference(addon: Addon): ServedInference {
   const models = keepOpen<AddonModel>(modelsKept);
   const tokenizers = keepOpen<AddonTokenizer>(tokenizersKept);
+  /** Exports under way, by their ids. */
+  const exports = new Map<string, AbortController>();
   /** Answers under way, by their ids; the model is known once it is open. */
   const answers = new Map<string, { cancelled: boolean; model: AddonModel | null }>();
 
@@ -113,7 +123,18 @@ export function serveInference(addon: Addon): ServedInference {
   }
 
   const handlers: Handlers = {
-    generate,
+    generate: (params, tell) => generate(params, tell.text),
+    async export(params, tell) {
+      const cancelled = new AbortController();
+      exports.set(params.exportId, cancelled);
+      try {
+        return await withTokenizer(params.tokenizerPath, (tokenizer) =>
+          exportModel(addon, tokenizer, params, tell.progress, cancelled.signal),
+        );
+      } finally {
+        exports.delete(params.exportId);
+      }
+    },
     score: ({ model, tokenizerPath, rows }) =>
       withTokenizer(tokenizerPath, (tokenizer) =>
         withModel(model, (opened) => scoreRows(opened, tokenizer, rows)),
@@ -147,6 +168,7 @@ export function serveInference(addon: Addon): ServedInference {
   return {
     answer: (name, params, tell) => handlers[name](params, tell),
     cancel(answerId) {
+      exports.get(answerId)?.abort();
       const answer = answers.get(answerId);
       if (!answer) return;
       answer.cancelled = true;

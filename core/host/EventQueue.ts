@@ -53,6 +53,7 @@ const behaviours: { [N in EventName]: Behaviour<N> } = {
     newer: (waiting, newer) => ({ ...newer, text: waiting.text + newer.text }),
   },
   threadsChanged: { subject: whole, newer: 'replaces' },
+  exportsChanged: { subject: whole, newer: 'replaces' },
   hostClosing: { subject: whole, newer: 'replaces' },
 };
 

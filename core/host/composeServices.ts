@@ -1,6 +1,7 @@
 import type { DataProcess } from '../data/client.ts';
 import type { Engines } from '../engine/client.ts';
 import { createChatService } from '../services/chat/index.ts';
+import { createExportsService } from '../services/exports/index.ts';
 import { createDatasetsService } from '../services/datasets/index.ts';
 import { createJobsService } from '../services/jobs/index.ts';
 import { createModelsService } from '../services/models/index.ts';
@@ -65,6 +66,7 @@ export function composeServices({ home, version, store, data, engines, emit }: C
   });
   training = trainingService.training;
   const chat = createChatService({ store, emit, engines, models: models.models });
+  const exports = createExportsService({ store, emit, jobs: jobs.jobs, models: models.models, engines });
   const system = createSystemService({
     home,
     version,
@@ -81,6 +83,7 @@ export function composeServices({ home, version, store, data, engines, emit }: C
       ...datasets.handlers,
       ...trainingService.handlers,
       ...chat.handlers,
+      ...exports.handlers,
       ...system.handlers,
     },
     processIds: () =>
@@ -93,7 +96,9 @@ export function composeServices({ home, version, store, data, engines, emit }: C
       return list instanceof Promise || list.some((job) => !isEnded(job.state));
     },
     close: () =>
-      closeInTurn([trainingService, chat, datasets, models, jobs, system].map((part) => () => part.close())),
+      closeInTurn(
+        [trainingService, chat, exports, datasets, models, jobs, system].map((part) => () => part.close()),
+      ),
   };
 }
 

@@ -2,6 +2,7 @@
 #include <napi.h>
 
 #include "addon/environment.h"
+#include "addon/exporting.h"
 #include "addon/files.h"
 #include "addon/inference.h"
 #include "addon/machine.h"
@@ -52,6 +53,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add("createNearDuplicates", NearDuplicatesObject::create);
   add("createOverlapSearch", OverlapObject::create);
   add("openModel", ModelObject::open);
+  add("planExport", plan_model_export);
+  add("exportModel", export_model);
   add("createTrainer", TrainerObject::create);
   add("planTraining", plan_run);
   add("probeTraining", probe_run);

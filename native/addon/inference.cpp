@@ -30,17 +30,6 @@ OpenModelOptions to_open_options(Napi::Value value) {
   return options;
 }
 
-std::vector<std::vector<int32_t>> to_rows(Napi::Value value, const std::string& what) {
-  if (!value.IsArray()) throw EngineError("bad_option", what + " must be an array of Int32Arrays");
-  const Napi::Array array = value.As<Napi::Array>();
-  std::vector<std::vector<int32_t>> rows;
-  for (uint32_t i = 0; i < array.Length(); ++i) {
-    const Napi::HandleScope scope(value.Env());
-    rows.push_back(to_ids(array[i], what + "[" + std::to_string(i) + "]"));
-  }
-  return rows;
-}
-
 /// One number per row.
 std::vector<int64_t> to_row_numbers(Napi::Value value, const std::string& what, size_t rows) {
   const std::vector<int32_t> numbers = to_ids(value, what);
@@ -74,6 +63,17 @@ Napi::Value route_to_js(Napi::Env env, const RouteResult& route) {
 }
 
 }  // namespace
+
+std::vector<std::vector<int32_t>> to_rows(Napi::Value value, const std::string& what) {
+  if (!value.IsArray()) throw EngineError("bad_option", what + " must be an array of Int32Arrays");
+  const Napi::Array array = value.As<Napi::Array>();
+  std::vector<std::vector<int32_t>> rows;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::HandleScope scope(value.Env());
+    rows.push_back(to_ids(array[i], what + "[" + std::to_string(i) + "]"));
+  }
+  return rows;
+}
 
 Napi::Function ModelObject::define(Napi::Env env) {
   using T = ModelObject;

@@ -50,4 +50,7 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
   int64_t reported_bytes_ = 0;  // to V8, as memory outside its own
 };
 
+/// An array of Int32Arrays.
+std::vector<std::vector<int32_t>> to_rows(Napi::Value value, const std::string& what);
+
 }  // namespace caravan::addon

@@ -38,6 +38,15 @@ Napi::Value summary_to_js(Napi::Env env, const ModelSummary& summary) {
   parameters.Set("head", number(env, summary.parameters.head));
   parameters.Set("total", number(env, summary.parameters.total));
   result.Set("parameters", parameters);
+  if (config.experts.any()) {
+    const Napi::Object experts = Napi::Object::New(env);
+    experts.Set("count", number(env, config.experts.num_experts));
+    experts.Set("topK", number(env, config.experts.top_k));
+    experts.Set("adapterDim", config.experts.adapter_dim > 0 ? number(env, config.experts.adapter_dim) : env.Null());
+    experts.Set("adapterScale", number(env, double{config.experts.adapter_scale}));
+    experts.Set("parameters", number(env, summary.parameters.experts));
+    result.Set("experts", experts);
+  }
   result.Set("storedDtypes",
              array_of(env, summary.stored_types, [](Napi::Env e, const std::string& type) { return text(e, type); }));
   result.Set("fileBytes", number(env, static_cast<int64_t>(summary.file_bytes)));

@@ -91,6 +91,18 @@ function describe(output: Output, model: CallResult<'inspectModel'>): void {
       `${formatCount(p.total)}: embedding ${formatCount(p.embedding)}, attention ${formatCount(p.attention)}, ` +
         `MLP ${formatCount(p.mlp)}, norms ${formatCount(p.norms)}, head ${model.tiedEmbeddings ? 'tied' : formatCount(p.head)}`,
     ],
+    ...(model.experts
+      ? [
+          [
+            'experts',
+            `${model.experts.count}, ${model.experts.topK} a token, ${
+              model.experts.adapterDim === null
+                ? 'each a whole FFN'
+                : `adapters of ${model.experts.adapterDim}, scale ${model.experts.adapterScale}`
+            }; ${formatCount(model.experts.parameters)} parameters`,
+          ] as [string, string],
+        ]
+      : []),
     ['files', `${formatBytes(model.fileBytes)} as ${model.storedDtypes.join(', ')}`],
     ['tokens', `BOS ${model.bosToken ?? 'none'}, EOS ${model.eosToken ?? 'none'}`],
     ['chat template', model.hasChatTemplate ? 'its own' : 'none: Camelidae'],

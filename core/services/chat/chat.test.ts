@@ -78,6 +78,7 @@ const trained = (method: 'pesc' | 'lora') => ({
   runId: 'r',
   runName: 'first',
   modelDir: '/m',
+  baseIdentity: null,
   checkpointDir: '/r/step-000010',
   config: runConfigSchema.parse({ model: 'tiny', mix: 'x', method, baseDtype: 'nf4', computeDtype: 'bf16' }),
   template: 'model' as const,

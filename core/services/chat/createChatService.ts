@@ -30,11 +30,18 @@ export function createChatService({
   async function open(
     ref: string,
     baseDtype?: BaseDtype,
-  ): Promise<{ resolved: ResolvedModel; options: OpenModelOptions }> {
+  ): Promise<{ resolved: ResolvedModel; options: OpenModelOptions; hasExperts: boolean }> {
     const resolved = await models.resolve(ref);
-    const { storedDtypes } =
-      resolved.model ?? (resolved.trained ? { storedDtypes: [] } : await models.inspect(resolved.dir));
-    return { resolved, options: openOptions(resolved, storedDtypes, baseDtype) };
+    const { model, trained, adapterDir, dir } = resolved;
+    const { storedDtypes, experts } = model ?? (trained ? { storedDtypes: [] } : await models.inspect(dir));
+    const method = trained?.config.method;
+    return {
+      resolved,
+      options: openOptions(resolved, storedDtypes, baseDtype),
+      // Whether an adapter has some is the engine's to say.
+      hasExperts:
+        method === 'pesc' || method === 'upcycle' || experts !== undefined || adapterDir !== undefined,
+    };
   }
 
   function threadOf(id: string): ChatThread {
@@ -129,9 +136,8 @@ export function createChatService({
   }
 
   async function route({ model, rows, baseDtype }: CallParams<'route'>): Promise<CallResult<'route'>> {
-    const { resolved, options } = await open(model, baseDtype);
-    const method = resolved.trained?.config.method;
-    if (method !== 'pesc' && method !== 'upcycle')
+    const { resolved, options, hasExperts } = await open(model, baseDtype);
+    if (!hasExperts)
       throw new CaravanError('bad_option', `'${resolved.name}' has no experts to choose from`, {
         place: { field: 'model' },
         mend: 'Name a run of method pesc or upcycle: run:RUN.',

@@ -12,7 +12,7 @@ export function openOptions(
   storedDtypes: readonly string[],
   baseDtype?: BaseDtype,
 ): OpenModelOptions {
-  const { dir, trained } = resolved;
+  const { dir, trained, adapterDir } = resolved;
   if (trained) {
     const { config, checkpointDir } = trained;
     return {
@@ -25,7 +25,13 @@ export function openOptions(
   }
   const stored =
     storedDtypes.length > 0 && storedDtypes.every((dtype) => dtype.toUpperCase() === 'BF16') ? 'bf16' : 'f32';
-  return { modelDir: dir, baseDtype: baseDtype ?? stored, computeDtype: 'f32', doubleQuant: true };
+  return {
+    modelDir: dir,
+    baseDtype: baseDtype ?? stored,
+    computeDtype: 'f32',
+    doubleQuant: true,
+    ...(adapterDir !== undefined && { checkpointDir: adapterDir }),
+  };
 }
 
 /** What the answer's prompt looks like: as the run was trained, else as the model's maker says, else Camelidae's. */

@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import { stat } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, dirname, isAbsolute, join, resolve as resolvePath } from 'node:path';
+import * as z from 'zod';
 import { wallClock } from '../../shared/clock.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import type { TemplateTokens } from '../../shared/dataset/template.ts';
@@ -98,6 +99,8 @@ export function createModelsService(deps: ModelsDeps): ModelsService {
       if ((await kindOf(join(path, 'config.json'))) === null) {
         const trained = await trainedModel(path);
         if (trained) return fromRun(trained);
+        const base = await readAdapterBase(path);
+        if (base !== null) return fromAdapter(path, base);
       }
       return fromPath(path, basename(path), table.findByDir(path));
     },
@@ -137,6 +140,24 @@ export function createModelsService(deps: ModelsDeps): ModelsService {
     const { tokens, stopIds } = await readTokenizer(dir);
     const tokenizerPath = isGgufPath(dir) ? dir : join(dir, 'tokenizer.json');
     return { name, model, dir, tokenizerPath, tokens, stopIds, trained: null };
+  }
+
+  async function fromAdapter(adapterDir: string, base: string): Promise<ResolvedModel> {
+    const resolved = await models.resolve(base).catch((error: unknown) => {
+      throw new CaravanError('not_found', `the adapter's base model '${base}' is not here`, {
+        place: { file: adapterDir },
+        mend: 'Add that model to the library under this name, or write its folder into the adapter’s configuration.',
+        cause: error,
+      });
+    });
+    if (resolved.trained || resolved.adapterDir !== undefined)
+      throw new CaravanError('bad_file', `the adapter's base '${base}' is no plain model`, {
+        place: { file: adapterDir },
+      });
+    // An adapter that brings a tokenizer brings the template that it was trained with.
+    const own = (await kindOf(join(adapterDir, 'tokenizer.json'))) === 'file';
+    const { tokens, stopIds } = own ? await readTokenizer(adapterDir) : resolved;
+    return { ...resolved, name: basename(adapterDir), tokens, stopIds, adapterDir };
   }
 
   async function fromRun(trained: TrainedModel): Promise<ResolvedModel> {
@@ -226,6 +247,34 @@ export function createModelsService(deps: ModelsDeps): ModelsService {
     },
     close: () => Promise.resolve(),
   };
+}
+
+const adapterConfigs = ['caravan_adapter.json', 'adapter_config.json'];
+const adapterBaseSchema = z.union([
+  z.object({ base_model: z.string() }).transform(({ base_model: base }) => base),
+  z.object({ base_model_name_or_path: z.string() }).transform(({ base_model_name_or_path: base }) => base),
+]);
+
+/** @returns what an adapter's folder says of its base; null where the folder is none */
+async function readAdapterBase(dir: string): Promise<string | null> {
+  for (const name of adapterConfigs) {
+    const file = join(dir, name);
+    if ((await kindOf(file)) !== 'file') continue;
+    const text = await readFile(file, 'utf8');
+    let value: unknown;
+    try {
+      value = JSON.parse(text);
+    } catch (error) {
+      throw new CaravanError('bad_file', `not valid JSON: ${(error as Error).message}`, { place: { file } });
+    }
+    const base = adapterBaseSchema.safeParse(value);
+    if (base.success) return base.data;
+    throw new CaravanError('bad_file', 'does not name its base model', {
+      place: { file, field: name === adapterConfigs[0] ? 'base_model' : 'base_model_name_or_path' },
+      mend: 'Write the folder of the base model there.',
+    });
+  }
+  return null;
 }
 
 /** What a model is called by its path. */

@@ -26,6 +26,8 @@ export interface TrainedModel {
   runName: string;
   /** Folder or GGUF file of the base model. */
   modelDir: string;
+  /** Hash of its tensors when the run began; null where it never did. */
+  baseIdentity: string | null;
   /** Newest checkpoint, or the one that was asked for. */
   checkpointDir: string;
   config: RunConfig;
@@ -46,6 +48,8 @@ export interface ResolvedModel {
   stopIds: number[];
   /** Set where the reference names a run or its checkpoint. */
   trained: TrainedModel | null;
+  /** Set where it names the folder of an adapter (PEFT's LoRA, or one that was exported) over this base. */
+  adapterDir?: string;
 }
 
 /** For the other services. */

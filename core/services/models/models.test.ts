@@ -140,6 +140,7 @@ describe('a reference', () => {
       runId: 'r1',
       runName: 'first',
       modelDir,
+      baseIdentity: null,
       checkpointDir: '/runs/r1/checkpoints/step-000010',
       config: runConfigSchema.parse({ model: 'tiny', mix: 'mix' }),
       template: 'camelidae',

@@ -225,7 +225,8 @@ export function createTrainingService(deps: TrainingDeps): TrainingService {
       throw new CaravanError('wrong_state', `run '${runName}' has no checkpoint yet`, {
         mend: 'Wait for its first one; saveSteps says how often they are written.',
       });
-    return { runId, runName, modelDir: lock.model.dir, checkpointDir, config, template: lock.mix.template };
+    const { dir: modelDir, identity: baseIdentity } = lock.model;
+    return { runId, runName, modelDir, baseIdentity, checkpointDir, config, template: lock.mix.template };
   }
 
   const training: Training = {

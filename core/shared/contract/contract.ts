@@ -35,6 +35,7 @@ import {
   sourceSchema,
 } from '../dataset/source.ts';
 import { jobSchema } from '../job/job.ts';
+import { exportLayouts, exportRecordSchema, exportSchema, exportTypes, mergeBases } from '../model/export.ts';
 import { modelRefSchema, modelSchema } from '../model/model.ts';
 import { evaluationSchema, planSchema, runSchema, seriesSchema, stepSchema } from '../run/run.ts';
 import { runConfigSchema } from '../run/runConfig.ts';
@@ -384,6 +385,36 @@ export const calls = {
     ),
   ),
 
+  // exports
+  /** The job's subject is the export's id. */
+  exportRun: call(
+    'write',
+    z
+      .object({
+        /** A run, its folder, or one of its checkpoints. */
+        run: modelRefSchema,
+        layout: z.enum(exportLayouts),
+        /** Absent: bf16, and for GGUF f16. */
+        type: z.enum(exportTypes).optional(),
+        mergeInto: z.enum(mergeBases).default('trained'),
+        /** Absolute; must not be there yet, or be empty. */
+        outDir: z.string(),
+        /** A safetensors file is cut before it grows beyond this. */
+        shardBytes: z
+          .number()
+          .int()
+          .min(1)
+          .default(5 * 2 ** 30),
+      })
+      .strict(),
+    jobSchema,
+  ),
+  /** Newest first. */
+  listExports: call('read', none, z.array(exportSchema)),
+  getExport: call('read', id, exportSchema),
+  /** The export.json of any export's folder. */
+  readExport: call('write', z.object({ dir: z.string() }).strict(), exportRecordSchema),
+
   // chat, score, route
   listThreads: call('read', none, z.array(chatThreadSchema)),
   readThread: call('read', id, z.object({ thread: chatThreadSchema, messages: z.array(chatMessageSchema) })),
@@ -478,6 +509,7 @@ export const events = {
   runLogged: z.object({ id: z.string(), lines: z.array(z.string()) }),
   answerToken: z.object({ answerId: z.string(), text: z.string(), tokens: z.number().int() }),
   threadsChanged: none,
+  exportsChanged: none,
   hostClosing: z.object({ reason: z.string() }),
 } as const;
 

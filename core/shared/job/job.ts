@@ -25,6 +25,7 @@ export const jobKinds = [
   'route',
   'plan',
   'demo',
+  'export',
 ] as const;
 
 /** `etaMs` is null until the rate is known. */

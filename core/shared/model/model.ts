@@ -23,6 +23,16 @@ export const modelSchema = z.object({
   vocabSize: z.number(),
   maxPositions: z.number(),
   tiedEmbeddings: z.boolean(),
+  /** Of a sparse model; `adapterDim` is null where its experts are whole FFNs. `parameters` includes the routers. */
+  experts: z
+    .object({
+      count: z.number(),
+      topK: z.number(),
+      adapterDim: z.number().nullable(),
+      adapterScale: z.number(),
+      parameters: z.number(),
+    })
+    .exactOptional(),
   storedDtypes: z.array(z.string()),
   fileBytes: z.number(),
   hasChatTemplate: z.boolean(),

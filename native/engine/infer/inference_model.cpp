@@ -2,8 +2,9 @@
 
 #include <algorithm>
 
-#include "engine/checkpoint/checkpoint.h"
+#include "engine/checkpoint/trained_weights.h"
 #include "engine/model/compute_device.h"
+#include "engine/model/stored_experts.h"
 #include "engine/platform/error.h"
 #include "kernels/transfer.h"
 
@@ -19,7 +20,13 @@ std::shared_ptr<InferenceModel> InferenceModel::open(const OpenModelOptions& opt
   const Exec& exec = device.exec();
   const ModelConfig config = read_model_config(options.model_dir);
   std::shared_ptr<TrainableSet> set;
-  if (!options.checkpoint_dir.empty()) set = load_checkpoint_weights(exec, options.checkpoint_dir, config);
+  if (!options.checkpoint_dir.empty()) {
+    refuse_stored_experts(config, options.model_dir);
+    set = load_trained_weights(exec, options.checkpoint_dir, config);
+  } else if (config.experts.any()) {
+    const DType dtype = options.base_dtype == BaseDType::f32 ? DType::f32 : DType::bf16;
+    set = load_stored_experts(exec, *ModelSource::open(options.model_dir), dtype, progress);
+  }
   std::shared_ptr<const BaseModel> base;
   if (!set || !set->method().trains_everything()) {
     base = load_base_model(exec, options.model_dir, {options.base_dtype, options.double_quant, DType::bf16}, progress);

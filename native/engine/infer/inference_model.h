@@ -19,7 +19,8 @@ struct OpenModelOptions {
   BaseDType base_dtype = BaseDType::bf16;
   DType compute_dtype = DType::f32;
   bool double_quant = true;
-  /// A folder step-000123: its LoRA, adapters and routers are applied; a `full` or `upcycle` one replaces the weights.
+  /// A folder step-000123: its LoRA, adapters and routers are applied; a `full` or `upcycle` one replaces the weights. Or
+  /// the folder of an adapter: PEFT's, or one that this program exported.
   /// Empty: the base as stored.
   std::string checkpoint_dir;
   int threads = 0;  // 0: one per core

@@ -329,4 +329,16 @@ std::span<const std::byte> GgufFile::bytes(const GgufTensor& tensor) const {
   return file_.bytes().subspan(tensor.offset, tensor.size);
 }
 
+std::vector<std::string> GgufFile::keys() const {
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : values_) keys.push_back(key);
+  return keys;
+}
+
+GgufFile::Raw GgufFile::raw(std::string_view key) const {
+  const Value* found = value(key);
+  if (found == nullptr) fail("metadata '" + std::string(key) + "' is missing");
+  return {found->kind, found->is_list, found->count, found->data};
+}
+
 }  // namespace caravan

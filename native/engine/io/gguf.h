@@ -49,6 +49,18 @@ class GgufFile {
   std::optional<std::vector<int64_t>> integers(std::string_view key) const;  // a single number counts as a list of one
   std::optional<std::vector<float>> numbers(std::string_view key) const;
 
+  /// Keys of all values, sorted.
+  std::vector<std::string> keys() const;
+  /// A value as it is stored: for writing it again.
+  struct Raw {
+    GgufKind kind = GgufKind::u8;  // of the elements, where it is a list
+    bool is_list = false;
+    uint64_t count = 1;
+    std::span<const std::byte> data;
+  };
+  /// @throws EngineError bad_file where there is none of that key
+  Raw raw(std::string_view key) const;
+
   /// By name.
   const std::map<std::string, GgufTensor, std::less<>>& tensors() const { return tensors_; }
   /// Null when there is none of that name.

@@ -1,10 +1,13 @@
 #include "engine/io/gguf_blocks.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
 #include <cstring>
 
 #include "engine/io/half.h"
+#include "engine/platform/error.h"
 
 namespace caravan {
 
@@ -169,6 +172,57 @@ void dequantize_blocks(GgmlType type, std::span<const std::byte> blocks, float* 
     case GgmlType::Q4_K: return each_block(layout, blocks, out, block_q4_k);
     case GgmlType::Q5_K: return each_block(layout, blocks, out, block_q5_k);
     case GgmlType::Q6_K: return each_block(layout, blocks, out, block_q6_k);
+  }
+}
+
+namespace {
+
+void put_half(uint8_t* bytes, float value) {
+  const uint16_t half = float_to_half(value);
+  std::memcpy(bytes, &half, 2);
+}
+
+void quantize_q8_0(const float* x, uint8_t* b) {
+  float largest = 0.0f;
+  for (int i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(x[i]));
+  const float d = largest / 127.0f, inverse = d != 0.0f ? 1.0f / d : 0.0f;
+  put_half(b, d);
+  for (int i = 0; i < 32; ++i) b[2 + i] = static_cast<uint8_t>(static_cast<int8_t>(std::round(x[i] * inverse)));
+}
+
+/// The element of the largest magnitude becomes -8, whatever its sign.
+void quantize_q4_0(const float* x, uint8_t* b) {
+  float largest = 0.0f, with_sign = 0.0f;
+  for (int i = 0; i < 32; ++i) {
+    if (std::fabs(x[i]) > largest) {
+      largest = std::fabs(x[i]);
+      with_sign = x[i];
+    }
+  }
+  const float d = with_sign / -8.0f, inverse = d != 0.0f ? 1.0f / d : 0.0f;
+  put_half(b, d);
+  const auto code = [&](float value) {
+    return static_cast<uint8_t>(std::min(15, static_cast<int>(static_cast<int8_t>(value * inverse + 8.5f))));
+  };
+  for (int i = 0; i < 16; ++i) b[2 + i] = static_cast<uint8_t>(code(x[i]) | (code(x[i + 16]) << 4));
+}
+
+}  // namespace
+
+void quantize_blocks(GgmlType type, std::span<const float> values, std::span<std::byte> blocks) {
+  auto* to = reinterpret_cast<uint8_t*>(blocks.data());
+  switch (type) {
+    case GgmlType::F32: std::memcpy(to, values.data(), values.size_bytes()); return;
+    case GgmlType::F16:
+      for (size_t i = 0; i < values.size(); ++i) put_half(to + 2 * i, values[i]);
+      return;
+    case GgmlType::Q8_0:
+      for (size_t i = 0; i < values.size() / 32; ++i) quantize_q8_0(values.data() + 32 * i, to + 34 * i);
+      return;
+    case GgmlType::Q4_0:
+      for (size_t i = 0; i < values.size() / 32; ++i) quantize_q4_0(values.data() + 32 * i, to + 18 * i);
+      return;
+    default: throw EngineError("internal", std::string("cannot write the type ") + ggml_layout(type).name);
   }
 }
 

@@ -39,4 +39,8 @@ std::string supported_ggml_types();
 /// Whole blocks into `out` (f32), in the order and with the roundings of ggml's reference.
 void dequantize_blocks(GgmlType type, std::span<const std::byte> blocks, float* out);
 
+/// `values` (whole blocks) as F32, F16, Q8_0 or Q4_0, as ggml's reference quantises them.
+/// @throws EngineError internal for another type
+void quantize_blocks(GgmlType type, std::span<const float> values, std::span<std::byte> blocks);
+
 }  // namespace caravan

@@ -273,32 +273,72 @@ void read_tensor(const SafetensorsFile& file, const TensorInfo& tensor, Ptr out)
   }
 }
 
-void write_safetensors(const std::string& path, std::vector<TensorToWrite> tensors,
-                       const std::map<std::string, std::string>& metadata) {
-  std::sort(tensors.begin(), tensors.end(), [](const TensorToWrite& a, const TensorToWrite& b) {
+namespace {
+
+/// The order of the reference library: by alignment, then by name.
+template <typename Tensor>
+void sort_tensors(std::vector<Tensor>& tensors) {
+  std::sort(tensors.begin(), tensors.end(), [](const Tensor& a, const Tensor& b) {
     const size_t wide = stored_type_size(a.type), other = stored_type_size(b.type);
     return wide != other ? wide > other : a.name < b.name;
   });
+}
+
+uint64_t tensor_size(StoredType type, const std::vector<int64_t>& shape) {
+  uint64_t size = stored_type_size(type);
+  for (const int64_t extent : shape) size *= static_cast<uint64_t>(extent);
+  return size;
+}
+
+template <typename Tensor>
+void write_header(FileWriter& writer, const std::vector<Tensor>& sorted,
+                  const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   uint64_t at = 0;
-  for (const TensorToWrite& tensor : tensors) {
-    uint64_t size = stored_type_size(tensor.type);
-    for (const int64_t extent : tensor.shape) size *= static_cast<uint64_t>(extent);
-    if (size != tensor.data.size())
-      throw EngineError("internal", path + ": tensor '" + tensor.name + "' has " + std::to_string(tensor.data.size()) +
-                                        " bytes, its shape needs " + std::to_string(size));
+  for (const Tensor& tensor : sorted) {
+    const uint64_t size = tensor_size(tensor.type, tensor.shape);
     header[tensor.name] = {
         {"dtype", stored_type_name(tensor.type)}, {"shape", tensor.shape}, {"data_offsets", {at, at + size}}};
     at += size;
   }
   std::string text = header.dump();
   text.append((8 - text.size() % 8) % 8, ' ');  // data begins aligned to its widest type
-  FileWriter writer(path);
   const uint64_t length = text.size();
   writer.write(std::as_bytes(std::span(&length, 1)));
   writer.write(std::as_bytes(std::span(text)));
+}
+
+}  // namespace
+
+void write_safetensors(const std::string& path, std::vector<TensorToWrite> tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  sort_tensors(tensors);
+  for (const TensorToWrite& tensor : tensors) {
+    const uint64_t size = tensor_size(tensor.type, tensor.shape);
+    if (size != tensor.data.size())
+      throw EngineError("internal", path + ": tensor '" + tensor.name + "' has " + std::to_string(tensor.data.size()) +
+                                        " bytes, its shape needs " + std::to_string(size));
+  }
+  FileWriter writer(path);
+  write_header(writer, tensors, metadata);
   for (const TensorToWrite& tensor : tensors) writer.write(tensor.data);
+  writer.sync_and_close();
+}
+
+uint64_t TensorToStream::bytes() const { return tensor_size(type, shape); }
+
+void stream_safetensors(const std::string& path, std::vector<TensorToStream> tensors,
+                        const std::map<std::string, std::string>& metadata) {
+  sort_tensors(tensors);
+  FileWriter writer(path);
+  write_header(writer, tensors, metadata);
+  std::vector<std::byte> bytes;
+  for (const TensorToStream& tensor : tensors) {
+    bytes.resize(tensor.bytes());
+    tensor.fill(bytes);
+    writer.write(bytes);
+  }
   writer.sync_and_close();
 }
 

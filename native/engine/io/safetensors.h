@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -96,5 +97,19 @@ struct TensorToWrite {
 /// library lays them out, metadata by key. @throws EngineError disk_full, bad_file
 void write_safetensors(const std::string& path, std::vector<TensorToWrite> tensors,
                        const std::map<std::string, std::string>& metadata);
+
+/// A tensor whose bytes are made when they are written.
+struct TensorToStream {
+  std::string name;
+  StoredType type = StoredType::F32;
+  std::vector<int64_t> shape;
+  std::function<void(std::span<std::byte>)> fill;  // all bytes of the tensor
+
+  uint64_t bytes() const;
+};
+
+/// As write_safetensors, holding one tensor at a time.
+void stream_safetensors(const std::string& path, std::vector<TensorToStream> tensors,
+                        const std::map<std::string, std::string>& metadata);
 
 }  // namespace caravan

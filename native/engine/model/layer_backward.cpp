@@ -63,10 +63,12 @@ void mlp_backward(const Pass& pass, const Layer& layer, const Tokens& tokens, co
 }
 
 /// dx (N, heads * D) before q/k norm and rotation, in place where there is no such norm.
-Ptr unrotate(const Pass& pass, const Tokens& tokens, Ptr d_rotated, ConstPtr raw, const float* rstd, const Tensor& norm,
-             int64_t heads) {
+Ptr unrotate(const Pass& pass, const Layer& layer, const Tokens& tokens, Ptr d_rotated, ConstPtr raw, const float* rstd,
+             const Tensor& norm, int64_t heads) {
   const int64_t n = tokens.n, d = pass.model->config().head_dim;
-  rope_apply(pass.exec, d_rotated, pass.angles.cos, pass.angles.sin, pass.angles.row, n, heads, d, true);
+  if (layer.rotates) {
+    rope_apply(pass.exec, d_rotated, pass.angles.cos, pass.angles.sin, pass.angles.row, n, heads, d, true);
+  }
   if (!norm.value) return d_rotated;
   const Ptr d_raw = pass.scratch->take(pass.activation, n * heads * d);
   rmsnorm_backward(pass.exec, d_raw, norm_gradient(norm), d_rotated, raw, rstd, norm.value, n * heads, d, false);
@@ -87,8 +89,8 @@ void attention_block_backward(const Pass& pass, const Layer& layer, const Tokens
   back_project(pass, layer, tokens, acts, Proj::o, dattended, false, stream, acts.attended);
   attention_backward(pass.exec, dq, dk, dv, dattended, acts.q, acts.k, acts.v, acts.attended, acts.lse,
                      tokens.cu_seqlens, tokens.sequences, n, layer.attention);
-  const Ptr dq_raw = unrotate(pass, tokens, dq, acts.q_raw, acts.q_rstd, layer.q_norm, config.num_heads);
-  const Ptr dk_raw = unrotate(pass, tokens, dk, acts.k_raw, acts.k_rstd, layer.k_norm, config.num_kv_heads);
+  const Ptr dq_raw = unrotate(pass, layer, tokens, dq, acts.q_raw, acts.q_rstd, layer.q_norm, config.num_heads);
+  const Ptr dk_raw = unrotate(pass, layer, tokens, dk, acts.k_raw, acts.k_rstd, layer.k_norm, config.num_kv_heads);
   back_project(pass, layer, tokens, acts, Proj::q, dnormed, false, dq_raw, acts.normed_input);
   back_project(pass, layer, tokens, acts, Proj::k, dnormed, true, dk_raw, acts.normed_input);
   back_project(pass, layer, tokens, acts, Proj::v, dnormed, true, dv, acts.normed_input);

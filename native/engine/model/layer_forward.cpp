@@ -92,6 +92,7 @@ void attention_inputs_forward(const Pass& pass, const Layer& layer, const Tokens
     rmsnorm_forward(pass.exec, acts.q, acts.q_rstd, acts.q_raw, layer.q_norm.value, n * heads, d, config.norm_eps);
     rmsnorm_forward(pass.exec, acts.k, acts.k_rstd, acts.k_raw, layer.k_norm.value, n * kv_heads, d, config.norm_eps);
   }
+  if (!layer.rotates) return;
   rope_apply(pass.exec, acts.q, pass.angles.cos, pass.angles.sin, pass.angles.row, n, heads, d, false);
   rope_apply(pass.exec, acts.k, pass.angles.cos, pass.angles.sin, pass.angles.row, n, kv_heads, d, false);
 }

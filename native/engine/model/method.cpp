@@ -36,7 +36,7 @@ void require_dropout(float p, const char* field) {
 }  // namespace
 
 void check_method_options(const MethodOptions& options) {
-  if (options.has_lora()) {
+  if (options.method == Method::lora || options.method == Method::pesc) {
     require(options.lora_rank >= 1, "loraRank is " + std::to_string(options.lora_rank) + "; it must be at least 1");
     require(options.lora_alpha > 0.0f, "loraAlpha is " + std::to_string(options.lora_alpha) + "; it must be above 0");
     require_dropout(options.lora_dropout, "loraDropout");

@@ -21,7 +21,8 @@ struct MethodOptions {
   float adapter_scale = 1.0f;         // s
   float balance_coefficient = 0.01f;  // alpha of the balance loss
 
-  bool has_lora() const { return method == Method::lora || method == Method::pesc; }
+  /// `lora_rank` is 0 where LoRA was merged into the weights: published sparse models.
+  bool has_lora() const { return (method == Method::lora || method == Method::pesc) && lora_rank > 0; }
   bool has_adapters() const { return method == Method::pesc; }
   bool has_experts() const { return method == Method::pesc || method == Method::upcycle; }
   /// Every weight of the model is a trainable parameter.

@@ -52,6 +52,7 @@ void Model::add_layer(int64_t index) {
   const BaseLayer* stored = base_ ? &base_->layers[static_cast<size_t>(index)] : nullptr;
   Layer layer;
   layer.index = index;
+  layer.rotates = config_.no_rope.empty() || config_.no_rope[static_cast<size_t>(index)] == 0;
   layer.input_norm = tensor(prefix + "input_layernorm.weight", stored ? &stored->input_norm : nullptr);
   layer.post_norm = tensor(prefix + "post_attention_layernorm.weight", stored ? &stored->post_norm : nullptr);
   layer.q_norm = tensor(prefix + "self_attn.q_norm.weight", stored ? &stored->q_norm : nullptr);

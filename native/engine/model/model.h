@@ -37,9 +37,10 @@ struct Projection {
 
 struct Layer {
   int64_t index = 0;
-  Tensor input_norm;  // (C)
-  Tensor post_norm;   // (C)
-  Tensor q_norm;      // (head_dim) or null
+  bool rotates = true;  // its queries and keys, by their positions
+  Tensor input_norm;    // (C)
+  Tensor post_norm;     // (C)
+  Tensor q_norm;        // (head_dim) or null
   Tensor k_norm;
   std::array<Projection, num_projections> projections;
   AttentionShape attention;

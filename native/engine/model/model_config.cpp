@@ -11,7 +11,9 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/io/gguf.h"
+#include "engine/model/config_reader.h"
 #include "engine/model/gguf_config.h"
+#include "engine/model/stored_experts.h"
 #include "engine/platform/error.h"
 
 namespace caravan {
@@ -19,77 +21,11 @@ namespace caravan {
 namespace {
 
 using Json = nlohmann::json;
+using Reader = ConfigReader;
 
-/// The keys of one JSON object, read with messages that name file and key.
-class Reader {
- public:
-  Reader(const Json& object, const std::string& file, std::string prefix = "")
-      : object_(object), file_(file), prefix_(std::move(prefix)) {}
-
-  [[noreturn]] void fail(const std::string& key, const std::string& problem) const {
-    throw EngineError("bad_file", file_ + ": " + prefix_ + key + " " + problem);
-  }
-
-  /// Present and not null.
-  bool has(const std::string& key) const { return object_.contains(key) && !object_.at(key).is_null(); }
-
-  int64_t integer(const std::string& key, int64_t least = 1, int64_t most = int64_t{1} << 31) const {
-    const Json& value = require(key, "a whole number");
-    if (!value.is_number_integer()) fail(key, "is " + value.dump() + "; it must be a whole number");
-    const int64_t number = value.get<int64_t>();
-    if (number < least || number > most) {
-      fail(key, "is " + value.dump() + "; it must be from " + std::to_string(least) + " to " + std::to_string(most));
-    }
-    return number;
-  }
-  int64_t integer_or(const std::string& key, int64_t fallback, int64_t least = 1) const {
-    return has(key) ? integer(key, least) : fallback;
-  }
-  double number(const std::string& key, double above = 0.0) const {
-    const Json& value = require(key, "a number");
-    if (!value.is_number()) fail(key, "is " + value.dump() + "; it must be a number");
-    const double result = value.get<double>();
-    if (!std::isfinite(result) || result < above) {
-      fail(key, "is " + value.dump() + "; it must be a number of at least " + std::to_string(above));
-    }
-    return result;
-  }
-  double number_or(const std::string& key, double fallback) const { return has(key) ? number(key) : fallback; }
-  bool boolean_or(const std::string& key, bool fallback) const {
-    if (!has(key)) return fallback;
-    if (!object_.at(key).is_boolean()) fail(key, "is " + object_.at(key).dump() + "; it must be true or false");
-    return object_.at(key).get<bool>();
-  }
-  std::string text_or(const std::string& key, const std::string& fallback) const {
-    if (!has(key)) return fallback;
-    if (!object_.at(key).is_string()) fail(key, "is " + object_.at(key).dump() + "; it must be a string");
-    return object_.at(key).get<std::string>();
-  }
-  std::vector<int32_t> ids(const std::string& key) const {
-    std::vector<int32_t> result;
-    if (!has(key)) return result;
-    const Json& value = object_.at(key);
-    for (const Json& id : value.is_array() ? value : Json::array({value})) {
-      if (!id.is_number_integer()) fail(key, "is " + value.dump() + "; it must be a token id or a list of them");
-      result.push_back(id.get<int32_t>());
-    }
-    return result;
-  }
-  const Json& at(const std::string& key) const { return object_.at(key); }
-  const std::string& file() const { return file_; }
-
- private:
-  const Json& require(const std::string& key, const char* kind) const {
-    if (!has(key)) fail(key, std::string("is missing; add ") + kind + ", as the model's original config.json has it");
-    return object_.at(key);
-  }
-  const Json& object_;
-  const std::string& file_;
-  std::string prefix_;
-};
-
-const std::set<std::string> known_architectures = {"LlamaForCausalLM", "YiForCausalLM", "MistralForCausalLM",
-                                                   "Qwen2ForCausalLM", "Qwen3ForCausalLM"};
+const std::set<std::string> known_architectures = {"LlamaForCausalLM",  "YiForCausalLM",    "MistralForCausalLM",
+                                                   "Qwen2ForCausalLM",  "Qwen3ForCausalLM", "SmolLM3ForCausalLM",
+                                                   "MixtralForCausalLM"};
 
 std::string read_architecture(const Reader& reader) {
   if (!reader.has("architectures")) {
@@ -99,12 +35,15 @@ std::string read_architecture(const Reader& reader) {
   if (!value.is_array() || value.empty() || !value[0].is_string()) {
     reader.fail("architectures", "is " + value.dump() + "; it must be a list with one name");
   }
-  const std::string name = value[0].get<std::string>();
+  std::string name = value[0].get<std::string>();
+  // Published sparse models name the file of their code too: "modeling_camelidae.LlamaForCausalLM".
+  if (name.starts_with("modeling_")) name = name.substr(name.rfind('.') + 1);
   if (known_architectures.count(name) == 0) {
     throw EngineError("unsupported_architecture",
                       reader.file() + ": architectures is \"" + name +
-                          "\"; supported are LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM "
-                          "and YiForCausalLM");
+                          "\"; supported are LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, "
+                          "SmolLM3ForCausalLM, YiForCausalLM, MixtralForCausalLM, and Camelidae, Qwen2idae and "
+                          "sparsetral as published");
   }
   return name;
 }
@@ -167,11 +106,11 @@ void read_rope(const Reader& reader, ModelConfig& config) {
 /// file has it, decides layer by layer.
 void read_windows(const Reader& reader, ModelConfig& config) {
   config.windows.assign(static_cast<size_t>(config.num_layers), 0);
-  const bool qwen = config.family == "qwen2" || config.family == "qwen3";
+  const bool partly = config.family == "qwen2" || config.family == "qwen3" || config.family == "smollm3";
   if (config.family == "llama" || !reader.has("sliding_window")) return;
-  if (qwen && !reader.boolean_or("use_sliding_window", false)) return;
+  if (partly && !reader.boolean_or("use_sliding_window", false)) return;
   const int64_t window = reader.integer("sliding_window");
-  const int64_t first = qwen ? reader.integer_or("max_window_layers", config.num_layers, 0) : 0;
+  const int64_t first = partly ? reader.integer_or("max_window_layers", config.num_layers, 0) : 0;
   const bool typed = reader.has("layer_types");
   if (typed && (!reader.at("layer_types").is_array() ||
                 static_cast<int64_t>(reader.at("layer_types").size()) != config.num_layers)) {
@@ -183,10 +122,27 @@ void read_windows(const Reader& reader, ModelConfig& config) {
   }
 }
 
+/// SmolLM3: every fourth layer leaves positions to the others, or those that no_rope_layers marks with 0.
+void read_no_rope(const Reader& reader, ModelConfig& config) {
+  if (config.family != "smollm3") return;
+  config.no_rope.assign(static_cast<size_t>(config.num_layers), 0);
+  const bool listed = reader.has("no_rope_layers");
+  if (listed && (!reader.at("no_rope_layers").is_array() ||
+                 static_cast<int64_t>(reader.at("no_rope_layers").size()) != config.num_layers)) {
+    reader.fail("no_rope_layers", "must be a list of num_hidden_layers numbers");
+  }
+  const int64_t interval = reader.integer_or("no_rope_layer_interval", 4);
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    const bool rotates = listed ? reader.at("no_rope_layers")[static_cast<size_t>(i)] != 0 : (i + 1) % interval != 0;
+    config.no_rope[static_cast<size_t>(i)] = rotates ? 0 : 1;
+  }
+}
+
 std::string family_of(const std::string& architecture) {
-  if (architecture == "MistralForCausalLM") return "mistral";
+  if (architecture == "MistralForCausalLM" || architecture == "MixtralForCausalLM") return "mistral";
   if (architecture == "Qwen2ForCausalLM") return "qwen2";
   if (architecture == "Qwen3ForCausalLM") return "qwen3";
+  if (architecture == "SmolLM3ForCausalLM") return "smollm3";
   return "llama";
 }
 
@@ -234,18 +190,20 @@ ModelConfig parse_model_config(const std::string& json, const std::string& file)
   config.vocab_size = reader.integer("vocab_size");
   config.max_positions = reader.integer("max_position_embeddings");
   config.norm_eps = static_cast<float>(reader.number("rms_norm_eps"));
-  config.tied_embeddings = reader.boolean_or("tie_word_embeddings", false);
+  config.tied_embeddings = reader.boolean_or("tie_word_embeddings", config.family == "smollm3");
 
   const bool attention_bias = config.family != "mistral" && reader.boolean_or("attention_bias", false);
   config.qkv_bias = attention_bias || config.family == "qwen2";  // Qwen2 has no key for it
   config.o_bias = attention_bias && config.family != "qwen2";
-  config.mlp_bias = config.family == "llama" && reader.boolean_or("mlp_bias", false);
+  config.mlp_bias = (config.family == "llama" || config.family == "smollm3") && reader.boolean_or("mlp_bias", false);
   config.qk_norm = config.family == "qwen3";
   read_rope(reader, config);
   read_windows(reader, config);
+  read_no_rope(reader, config);
   config.eos_ids = reader.ids("eos_token_id");
   config.bos_ids = reader.ids("bos_token_id");
   config.stored_dtype = reader.text_or("torch_dtype", reader.text_or("dtype", ""));
+  read_stored_experts(reader, config);
   return config;
 }
 
@@ -338,7 +296,12 @@ std::string write_model_config(const ModelConfig& config, const std::string& dty
   }
   json["rms_norm_eps"] = std::strtod(eps, nullptr);
   if (config.family != "qwen2" && config.family != "mistral") json["attention_bias"] = config.qkv_bias;
-  if (config.family == "llama") json["mlp_bias"] = config.mlp_bias;
+  if (config.family == "llama" || config.family == "smollm3") json["mlp_bias"] = config.mlp_bias;
+  if (!config.no_rope.empty()) {
+    std::vector<int> rotates;
+    for (const uint8_t not_rotated : config.no_rope) rotates.push_back(not_rotated == 0 ? 1 : 0);
+    json["no_rope_layers"] = rotates;
+  }
   if (!config.bos_ids.empty()) json["bos_token_id"] = config.bos_ids[0];
   if (config.eos_ids.size() == 1) json["eos_token_id"] = config.eos_ids[0];
   if (config.eos_ids.size() > 1) json["eos_token_id"] = config.eos_ids;

@@ -26,10 +26,21 @@ struct RopeScaling {
   std::vector<float> divisors;         // divisors: (head_dim / 2), one for each frequency; GGUF alone has them
 };
 
+/// Experts that a stored model brings along: PESC's adapters behind the shared FFN (the published Camelidae, Qwen2idae and
+/// sparsetral), or whole FFNs (Mixtral).
+struct StoredExperts {
+  int64_t num_experts = 0;  // E; 0: a dense model
+  int64_t top_k = 0;        // K
+  int64_t adapter_dim = 0;  // A; 0: whole FFNs
+  float adapter_scale = 1.0f;
+
+  bool any() const { return num_experts > 0; }
+};
+
 /// A decoder of the Llama family: RMSNorm, RoPE, grouped-query attention, SwiGLU.
 struct ModelConfig {
   std::string architecture;       // as config.json spells it: "LlamaForCausalLM"
-  std::string family;             // llama, mistral, qwen2, qwen3
+  std::string family;             // llama, mistral, qwen2, qwen3, smollm3
   int64_t hidden_size = 0;        // C
   int64_t intermediate_size = 0;  // F
   int64_t num_layers = 0;         // L
@@ -47,13 +58,15 @@ struct ModelConfig {
   bool mlp_bias = false;
   bool qk_norm = false;
   std::vector<int64_t> windows;  // (L) sliding window of each layer, 0: none
+  std::vector<uint8_t> no_rope;  // (L) 1: a layer that does not rotate its queries and keys (SmolLM3); empty: all do
   std::vector<int32_t> eos_ids;  // config.json's eos_token_id, a number or a list
   std::vector<int32_t> bos_ids;
   std::string stored_dtype;  // torch_dtype, for display; may be empty
+  StoredExperts experts;
 
   int64_t q_size() const { return num_heads * head_dim; }
   int64_t kv_size() const { return num_kv_heads * head_dim; }
-  /// Number of parameters of the dense model; a tied head counts once.
+  /// Number of parameters of the dense model, experts left out; a tied head counts once.
   int64_t parameter_count() const;
   /// Length of the longest sequence: max_positions, stretched where yarn or dynamic scaling does.
   int64_t max_sequence() const;

@@ -4,6 +4,7 @@
 
 #include "engine/model/base_model.h"
 #include "engine/model/model_source.h"
+#include "engine/model/stored_experts.h"
 #include "engine/platform/error.h"
 
 namespace caravan {
@@ -20,6 +21,16 @@ ParameterCounts count_parameters(const ModelConfig& config) {
   }
   counts.total = config.parameter_count();
   counts.norms = counts.total - counts.embedding - counts.head - counts.attention - counts.mlp;
+  if (!config.experts.any()) return counts;
+  const int64_t whole_ffn = counts.mlp;
+  if (config.experts.adapter_dim == 0) {
+    counts.total -= whole_ffn;
+    counts.mlp = 0;
+  }
+  for (const Parameter& parameter : list_parameters(config, stored_method(config.experts))) {
+    if (parameter.group != ParameterGroup::base) counts.experts += parameter.count;
+  }
+  counts.total += counts.experts;
   return counts;
 }
 
@@ -39,8 +50,13 @@ ModelSummary summarize_model(const std::string& path) {
   require("model.embed_tokens.weight");
   for (const Proj proj : all_projections) {
     for (int64_t layer = 0; layer < summary.config.num_layers; ++layer) {
+      if (summary.config.architecture == "MixtralForCausalLM" && proj >= Proj::gate) continue;
       require("model.layers." + std::to_string(layer) + "." + projection_name(proj) + ".weight");
     }
+  }
+  for (int64_t layer = 0; summary.config.experts.any() && layer < summary.config.num_layers; ++layer) {
+    for (const StoredSlices& slices : stored_slices(summary.config, layer, find_adapter_spelling(*source)))
+      for (const std::string& name : slices.tensors) require(name);
   }
   return summary;
 }

@@ -13,8 +13,9 @@ struct ParameterCounts {
   int64_t embedding = 0;
   int64_t attention = 0;  // projections and their biases
   int64_t mlp = 0;
-  int64_t norms = 0;  // those of queries and keys included
-  int64_t head = 0;   // 0 when tied
+  int64_t norms = 0;    // those of queries and keys included
+  int64_t head = 0;     // 0 when tied
+  int64_t experts = 0;  // those that a sparse model brings along, and its routers
   int64_t total = 0;
 };
 

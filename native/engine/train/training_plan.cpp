@@ -4,6 +4,7 @@
 #include <chrono>
 #include <numeric>
 
+#include "engine/model/stored_experts.h"
 #include "engine/optim/schedule.h"
 #include "engine/train/training_session.h"
 
@@ -83,6 +84,7 @@ MicroBatch longest_micro_batch(const TokenShard& shard, const TrainOptions& opti
 TrainingPlan plan_training(const TrainOptions& options) {
   check_train_options(options);
   const ModelConfig config = read_model_config(options.model_dir);
+  refuse_stored_experts(config, options.model_dir);
   const TokenShard shard = open_shard(options.train_shard, config, options);
   const std::vector<Parameter> parameters = list_parameters(config, options.method);
   TrainingPlan plan;

@@ -1,5 +1,6 @@
 #include "engine/train/training_session.h"
 
+#include "engine/model/stored_experts.h"
 #include "engine/platform/error.h"
 #include "engine/train/step_zero.h"
 
@@ -64,6 +65,7 @@ TrainingSession open_training_session(const TrainOptions& options) {
   session.device = ComputeDevice(options.device, options.threads);
   session.exec = session.device.exec();
   session.config = read_model_config(options.model_dir);
+  refuse_stored_experts(session.config, options.model_dir);
   check_lengths(options, session.config);
   session.train = std::make_unique<TokenShard>(open_shard(options.train_shard, session.config, options));
   if (!options.validation_shard.empty()) {

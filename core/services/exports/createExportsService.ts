@@ -1,0 +1,186 @@
+import { randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { basename, isAbsolute, join, resolve } from 'node:path';
+import { wallClock } from '../../shared/clock.ts';
+import { CaravanError } from '../../shared/contract/errors.ts';
+import {
+  exportRecordSchema,
+  isAdapterLayout,
+  type Export,
+  type ExportType,
+} from '../../shared/model/export.ts';
+import { isGgufPath } from '../../shared/model/modelPath.ts';
+import type { CallParams } from '../../shared/contract/contract.ts';
+import type { TrainedModel } from '../models/index.ts';
+import type { ExportsDeps, ExportsService } from './exportTypes.ts';
+
+/** Carries runs out: each export is a job, and stays listed with what the parity gate found. */
+export function createExportsService(deps: ExportsDeps): ExportsService {
+  const { store, emit, jobs, models, engines, clock = wallClock } = deps;
+  const parse = (row: { record: string }) => JSON.parse(row.record) as Export;
+
+  function keep(made: Export): void {
+    // A folder that was removed and exported to again is one export.
+    store.run('DELETE FROM exports WHERE dir = ?', [made.dir]);
+    store.run('INSERT INTO exports VALUES (:id, :dir, :record, :createdAt)', {
+      id: made.id,
+      dir: made.dir,
+      record: JSON.stringify(made),
+      createdAt: made.createdAt,
+    });
+    emit('exportsChanged', {});
+  }
+
+  return {
+    handlers: {
+      async exportRun(params) {
+        const { run: ref, layout } = params;
+        if (!isAbsolute(params.outDir))
+          throw new CaravanError(
+            'bad_option',
+            `give the folder as an absolute path, not '${params.outDir}'`,
+            {
+              place: { field: 'outDir' },
+            },
+          );
+        const resolved = await models.resolve(ref);
+        const { trained } = resolved;
+        if (!trained)
+          throw new CaravanError('bad_option', `'${ref}' is a model as it came, not a run`, {
+            place: { field: 'run' },
+            mend: 'Name a run: caravan runs lists them.',
+          });
+        checkAsked(params, trained);
+        const outDir = resolve(params.outDir);
+        return jobs.submit({
+          kind: 'export',
+          title: `export ${trained.runName} as ${layout}`,
+          lane: 'exports',
+          needs: [`model ${resolved.dir}`],
+          async run({ signal, progress, setSubject, log }) {
+            const { config } = trained;
+            const identity = await models.identityOf(
+              resolved.dir,
+              (done, total) => progress({ done, total, unit: 'bytes', stage: 'hashing the base' }),
+              signal,
+            );
+            if (trained.baseIdentity !== null && identity !== trained.baseIdentity)
+              throw new CaravanError(
+                'model_mismatch',
+                'the base model is not the one that this run was trained on',
+                {
+                  place: { file: resolved.dir },
+                  mend: 'Bring back the files that the run began with.',
+                },
+              );
+            const record = await engines.inference.export(
+              {
+                model: {
+                  modelDir: resolved.dir,
+                  checkpointDir: trained.checkpointDir,
+                  baseDtype: config.baseDtype,
+                  doubleQuant: config.doubleQuant,
+                  baseName: resolved.dir,
+                  baseIdentity: identity,
+                },
+                layout,
+                type: params.type ?? usualType(layout),
+                mergeInto: params.mergeInto,
+                outDir,
+                shardBytes: params.shardBytes,
+                name: trained.runName,
+                template: trained.template,
+                tokens: resolved.tokens,
+                tokenizerPath: resolved.tokenizerPath,
+                stopIds: resolved.stopIds,
+                run: {
+                  id: trained.runId,
+                  name: trained.runName,
+                  method: config.method,
+                  step: stepOf(trained.checkpointDir),
+                },
+              },
+              (stage, done, total) => progress({ done, total: total || null, unit: unitOf(stage), stage }),
+              signal,
+            );
+            for (const note of record.notes) log(note);
+            for (const problem of record.parity.tensors.wrong) log(problem);
+            const made: Export = { ...record, id: randomUUID(), dir: outDir, createdAt: clock.now() };
+            keep(made);
+            setSubject(made.id);
+          },
+        });
+      },
+      listExports: () =>
+        store.all<{ record: string }>('SELECT record FROM exports ORDER BY created_at DESC, id').map(parse),
+      getExport({ id }) {
+        const row = store.get<{ record: string }>('SELECT record FROM exports WHERE id = ?', [id]);
+        if (!row) throw new CaravanError('not_found', `there is no export ${id}`);
+        return parse(row);
+      },
+      async readExport({ dir }) {
+        const file = join(dir, 'export.json');
+        const text = await readFile(file, 'utf8').catch(() => null);
+        if (text === null)
+          throw new CaravanError('not_found', 'this folder holds no export.json', {
+            place: { file: dir },
+            mend: 'Give the folder that an export was written to.',
+          });
+        const parsed = exportRecordSchema.safeParse(safeJson(text));
+        if (!parsed.success)
+          throw new CaravanError('bad_file', 'is not what an export of this version writes', {
+            place: { file },
+          });
+        return parsed.data;
+      },
+    },
+    close: () => Promise.resolve(),
+  };
+}
+
+function usualType(layout: CallParams<'exportRun'>['layout']): ExportType {
+  return layout === 'gguf' ? 'f16' : 'bf16';
+}
+
+/** What can be told before a job begins. */
+function checkAsked({ layout, type, mergeInto }: CallParams<'exportRun'>, trained: TrainedModel): void {
+  if (isAdapterLayout(layout)) {
+    if (type !== undefined)
+      throw new CaravanError('bad_option', `${layout} keeps the type that was trained in`, {
+        place: { field: 'type' },
+        mend: 'Leave the type out.',
+      });
+    if (mergeInto === 'original')
+      throw new CaravanError('bad_option', `${layout} merges nothing`, { place: { field: 'mergeInto' } });
+    return;
+  }
+  if (layout !== 'gguf' && isGgufPath(trained.modelDir))
+    throw new CaravanError(
+      'bad_option',
+      `the run's base is a GGUF file, which has no tokenizer.json for the layout ${layout}`,
+      {
+        place: { file: trained.modelDir },
+        mend: 'Use gguf, adapter or peft; or train from the Hugging Face folder of the same model.',
+      },
+    );
+}
+
+function stepOf(checkpointDir: string): number {
+  return Number(/^step-(\d+)$/.exec(basename(checkpointDir))?.[1] ?? 0);
+}
+
+function unitOf(stage: string): string {
+  return stage === 'writing' || stage === 'loading the base'
+    ? 'bytes'
+    : stage === 'comparing tensors'
+      ? 'tensors'
+      : 'prompts';
+}
+
+function safeJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

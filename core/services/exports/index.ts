@@ -1,0 +1,2 @@
+export { createExportsService } from './createExportsService.ts';
+export type { ExportCalls, ExportsDeps, ExportsService } from './exportTypes.ts';

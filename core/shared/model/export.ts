@@ -1,0 +1,89 @@
+/** What an export is, as export.json beside it says and as clients hear of it. */
+import * as z from 'zod';
+
+export const exportLayouts = [
+  'peft',
+  'adapter',
+  'merged',
+  'camelidae',
+  'qwen2idae',
+  'sparsetral',
+  'mixtral',
+  'gguf',
+] as const;
+export type ExportLayout = (typeof exportLayouts)[number];
+
+export const exportTypes = ['f32', 'bf16', 'f16', 'q8_0', 'q4_0'] as const;
+export type ExportType = (typeof exportTypes)[number];
+
+/** What LoRA is merged into: the base as the run kept it (NF4: dequantised), or as its files have it. */
+export const mergeBases = ['trained', 'original'] as const;
+export type MergeBase = (typeof mergeBases)[number];
+
+/** Layouts that hold what was trained alone, in the type it was trained in. */
+export function isAdapterLayout(layout: ExportLayout): boolean {
+  return layout === 'peft' || layout === 'adapter';
+}
+
+/** Infinite and NaN travel as null. */
+const real = z.number().nullable();
+
+const logitComparisonSchema = z.object({
+  tokens: z.number(),
+  maxDifference: real,
+  meanDifference: real,
+  kl: real,
+  maxKl: real,
+  sameChoice: z.number(),
+  decided: z.number(),
+  decidedOtherwise: z.number(),
+});
+export type LogitComparisonRecord = z.infer<typeof logitComparisonSchema>;
+
+/** The parity gate's findings; see ExportParity of core/engine/AddonTypes.ts. */
+export const paritySchema = z.object({
+  passed: z.boolean(),
+  limit: z.string(),
+  reference: z.enum(['trained', 'original_base', 'dequantised']),
+  logits: logitComparisonSchema,
+  loss: logitComparisonSchema.nullable(),
+  tensors: z.object({
+    tensors: z.number(),
+    elements: z.number(),
+    copied: z.number(),
+    merged: z.number(),
+    quantised: z.number(),
+    maxDifference: real,
+    maxTensor: z.string(),
+    wrong: z.array(z.string()),
+  }),
+  /** Prompts that the export's own tokenizer and template turn into other ids than those trained with. */
+  prompts: z.object({ checked: z.number(), different: z.number() }),
+  unusedExperts: z.array(z.object({ layer: z.number(), expert: z.number() })),
+});
+export type Parity = z.infer<typeof paritySchema>;
+
+/** export.json: a function of the run and of what was asked, so that the same export again gives the same bytes. */
+export const exportRecordSchema = z.object({
+  schema: z.literal('caravan-export-1'),
+  run: z.object({ id: z.string(), name: z.string(), method: z.string(), step: z.number() }),
+  base: z.object({ name: z.string(), identity: z.string() }),
+  layout: z.enum(exportLayouts),
+  /** Null for adapters, which keep the type they were trained in. */
+  type: z.enum(exportTypes).nullable(),
+  /** Null where nothing is merged. */
+  mergeInto: z.enum(mergeBases).nullable(),
+  template: z.enum(['camelidae', 'model']),
+  files: z.array(z.object({ name: z.string(), bytes: z.number() })),
+  notes: z.array(z.string()),
+  parity: paritySchema,
+});
+export type ExportRecord = z.infer<typeof exportRecordSchema>;
+
+/** One that this home made. */
+export const exportSchema = exportRecordSchema.extend({
+  id: z.string(),
+  dir: z.string(),
+  createdAt: z.number(),
+});
+export type Export = z.infer<typeof exportSchema>;
