@@ -14,3 +14,10 @@ test.runIf(needs('torch', 'recorded cases against PyTorch'))('no recorded case i
   expect(stdout.match(/: as recorded$/gm)).toHaveLength(38);
   expect(status).toBe(0);
 });
+
+test.runIf(needs('torch', 'published layouts against PyTorch'))('no published layout is stale', () => {
+  const recorder = fileURLToPath(new URL('../native/test/record_published.py', import.meta.url));
+  const { status, stderr } = spawnSync('python3', [recorder, '--check'], { encoding: 'utf8' });
+  expect(stderr).not.toContain('stale:');
+  expect(status).toBe(0);
+});

@@ -167,6 +167,10 @@ function describe(output: Output, record: ExportRecord, dir: string): void {
         .join(', ')} (their numbers were compared)`,
     );
   for (const note of record.notes) output.line(`  ${note}`);
+  if (!parity.passed && differing === 0 && record.type === 'bf16')
+    output.line(
+      "  bf16 rounds this run's numbers by more than that: --type f16 rounds eight times finer, f32 not at all",
+    );
   for (const problem of tensors.wrong) output.line(`  wrong: ${problem}`);
   output.line(parity.passed ? '✓ equal to what was trained' : '✗ NOT equal to what was trained');
 }
