@@ -11,6 +11,10 @@
 // sum += a[k + 1] b[k + 1] and a[k] b[k] for k = 0, 2, 4, ... by VDPBF16PS, which rounds as the processor does and
 // takes subnormal operands and sums for zero. The bits differ from those of other instruction sets by the rounding of
 // fp32 sums; what they may depend on is the same.
+//
+// On CUDA a forward call with at most 8 rows (grouped: 32 over all groups) reads each weight once, and a row's bits are
+// the same for any number of them. Beyond, cuBLASLt chooses an algorithm by the shape: the same call gives the same bits,
+// but a row's may depend on N. Grouped forms, and all where cuBLASLt is missing, sum by k alone.
 #pragma once
 
 #include "kernels/exec.h"

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda_context.h"
 #include "kernels/transfer.h"
 
@@ -32,6 +33,7 @@ Context::Context(int device) : device_(device) {
   compute_capability_ = 10 * major + minor;
   max_shared_memory_ = static_cast<size_t>(shared);
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+  if (cublaslt_library().found()) cublaslt_ = std::make_unique<CublasLt>(cublaslt_library());
 }
 
 Context::~Context() {

@@ -6,10 +6,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "kernels/exec.h"
 
 namespace caravan::cuda {
+
+class CublasLt;  // kernels/cuda/cublaslt.h
 
 class Context {
  public:
@@ -34,6 +37,10 @@ class Context {
   }
   size_t workspace_bytes() const { return workspace_bytes_; }
 
+  /// Null where the library is missing, or was told not to be used: products then run on our own kernels.
+  CublasLt* cublaslt() const { return use_cublaslt_ ? cublaslt_.get() : nullptr; }
+  void use_cublaslt(bool use) { use_cublaslt_ = use; }
+
  private:
   int device_ = 0;
   cudaStream_t stream_ = nullptr;
@@ -42,6 +49,8 @@ class Context {
   size_t max_shared_memory_ = 0;
   void* workspace_ = nullptr;
   size_t workspace_bytes_ = 0;
+  std::unique_ptr<CublasLt> cublaslt_;
+  bool use_cublaslt_ = true;
 };
 
 inline cudaStream_t stream_of(const Exec& exec) { return exec.cuda->stream(); }
