@@ -11,7 +11,6 @@ export const verbs: Record<string, () => Promise<{ verb: Verb }>> = {
   doctor: () => import('./verbs/doctor.ts'),
   demo: () => import('./verbs/demo.ts'),
   import: () => import('./verbs/import.ts'),
-  recipe: () => import('./verbs/recipe.ts'),
   mix: () => import('./verbs/mix.ts'),
   model: () => import('./verbs/model.ts'),
   tokenize: () => import('./verbs/tokenize.ts'),

@@ -2,7 +2,7 @@ import { createRouter, createWebHashHistory, type Router } from 'vue-router';
 
 declare module 'vue-router' {
   interface RouteMeta {
-    section: 'home' | 'train' | 'runs' | 'chat' | 'jobs';
+    section: 'home' | 'datasets' | 'train' | 'runs' | 'chat' | 'jobs';
     title: string;
     /** Another address is another instance: the screen holds what belongs to one subject alone. */
     oneSubject?: boolean;
@@ -18,6 +18,28 @@ export function createRoutes(): Router {
         path: '/',
         component: () => import('../features/home/HomeScreen.vue'),
         meta: { section: 'home', title: 'Home' },
+      },
+      {
+        path: '/datasets',
+        component: () => import('../features/datasets/DatasetsScreen.vue'),
+        meta: { section: 'datasets', title: 'Datasets' },
+      },
+      {
+        path: '/datasets/mix',
+        component: () => import('../features/datasets/MixScreen.vue'),
+        meta: { section: 'datasets', title: 'New mix' },
+      },
+      {
+        path: '/datasets/sources/:id',
+        component: () => import('../features/datasets/DatasetScreen.vue'),
+        meta: { section: 'datasets', title: 'Source', oneSubject: true },
+        props: ({ params }) => ({ kind: 'source', id: params['id'] }),
+      },
+      {
+        path: '/datasets/mixes/:id',
+        component: () => import('../features/datasets/DatasetScreen.vue'),
+        meta: { section: 'datasets', title: 'Mix', oneSubject: true },
+        props: ({ params }) => ({ kind: 'mix', id: params['id'] }),
       },
       {
         path: '/train',

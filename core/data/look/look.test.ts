@@ -194,7 +194,7 @@ describe('a preview of an import', () => {
       format: 'question-answer',
       columns: ['question', 'answer'],
     });
-    expect(preview.notes.join()).toContain('2 of the first 200 rows would be set aside');
+    expect(preview.notes.join()).toContain('2 of 200 rows that were looked at would be set aside');
     expect(preview.rows.filter(({ problem }) => problem)).toHaveLength(2);
     expect(preview.rows[0]!.messages!.map(({ role }) => role)).toEqual(['user', 'assistant']);
   });

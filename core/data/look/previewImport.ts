@@ -10,10 +10,14 @@ import type { RawRow } from '../formats/rawRow.ts';
 import { readRawRows } from '../formats/rawRows.ts';
 import type { RequestParams } from '../protocol.ts';
 
-/** Rows that the guess looks at. */
+/** Rows that the guess looks at, the first of all files, as an import does. */
 const sampledRows = 200;
-/** Sound rows shown, and unsound ones beside them. */
+/** Every file shows some of its rows, of so many files at most. */
+const rowsOfFile = 20;
+const filesRead = 20;
+/** Sound rows shown, of one file and in all, and unsound ones beside them. */
 const shownRows = 12;
+const shownOfFile = 6;
 const shownProblems = 6;
 const maxRawChars = 2000;
 const maxColumns = 200;
@@ -36,16 +40,18 @@ export async function previewImport({
         mend: 'Name the files in it, one a line.',
       });
     described.push({ path, bytes: info.size, kind: kindOf(await readHead(path)) });
-    if (rows.length >= sampledRows) continue;
+    if (described.length > filesRead) continue;
+    let read = 0;
     for await (const raw of readRawRows(path)) {
       rows.push({ file: path, raw });
+      read++;
       if ('value' in raw.content) {
-        guess.add(raw.content.value);
+        if (guess.sampled < sampledRows) guess.add(raw.content.value);
         if (typeof raw.content.value === 'object' && raw.content.value !== null)
           for (const name of Object.keys(raw.content.value))
             if (columns.size < maxColumns && !Array.isArray(raw.content.value)) columns.add(name);
       }
-      if (rows.length >= sampledRows) break;
+      if (read >= rowsOfFile && (read >= sampledRows || guess.sampled >= sampledRows)) break;
     }
   }
   const guessed = guess.result();
@@ -54,13 +60,21 @@ export async function previewImport({
   const shown: ImportPreview['rows'] = [];
   let sound = 0;
   let unsound = 0;
+  const ofFile = new Map<string, number>();
+  const isShown = (file: string) => {
+    const before = ofFile.get(file) ?? 0;
+    if (sound >= shownRows || (files.length > 1 && before >= shownOfFile)) return false;
+    ofFile.set(file, before + 1);
+    sound++;
+    return true;
+  };
   for (const { file, raw } of rows) {
     const result = 'problem' in raw.content ? raw.content : read && readRow(raw.content.value, read, mapping);
     const value = 'value' in raw.content ? raw.content.value : null;
     const row = { file, line: raw.line, raw: clip(value === null ? '' : JSON.stringify(value, null, 2)) };
     if (result && 'row' in result) {
       observer.see(result.row, value);
-      if (sound++ < shownRows)
+      if (isShown(file))
         shown.push({
           ...row,
           label: result.row.label,
@@ -69,14 +83,14 @@ export async function previewImport({
         });
     } else if (result && unsound++ < shownProblems)
       shown.push({ ...row, label: '', messages: null, problem: result.problem });
-    else if (!result && sound++ < shownRows) shown.push({ ...row, label: '', messages: null, problem: null });
+    else if (!result && isShown(file)) shown.push({ ...row, label: '', messages: null, problem: null });
   }
   const notes = guessed.format === null ? [] : [describeGuess(guessed)];
   if (read !== null && rows.length > 0)
     notes.push(
       unsound === 0
-        ? `the first ${rows.length} ${rows.length === 1 ? 'row reads' : 'rows read'} as ${read}`
-        : `${unsound} of the first ${rows.length} rows would be set aside`,
+        ? `${rows.length === 1 ? 'the row that was looked at reads' : `all ${rows.length} rows that were looked at read`} as ${read}`
+        : `${unsound} of ${rows.length} rows that were looked at would be set aside`,
     );
   return {
     files: described,
