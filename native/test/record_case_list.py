@@ -165,12 +165,16 @@ def family_cases():
         return {"rope_type": kind, "rope_theta": 10000.0, **values}
 
     stretched = dict(factor=4.0, original_max_position_embeddings=16)
+    special = dict(pad_token_id=None, bos_token_id=None, eos_token_id=None)  # its own lie beyond this vocabulary
     return [
         case("mistral-window", "mistral", "full", sliding_window=3),
         case("mistral", "mistral", "lora", sliding_window=None),
         case("qwen2-window", "qwen2", "lora", use_sliding_window=True, sliding_window=3, max_window_layers=1),
         case("qwen3", "qwen3", "full", tie_word_embeddings=True),
         case("qwen3-bias", "qwen3", "lora", attention_bias=True),
+        # Its second layer does not rotate.
+        case("smollm3", "smollm3", "full", tie_word_embeddings=True, no_rope_layers=[1, 0], **special),
+        case("smollm3-lora", "smollm3", "lora", no_rope_layers=[0, 1], **special),
         case("llama-bias", "llama", "full", attention_bias=True, mlp_bias=True),
         case("llama-bias-pesc", "llama", "pesc", attention_bias=True, mlp_bias=True),
         case("linear", "llama", "lora", rope_parameters=rope("linear", factor=2.5)),

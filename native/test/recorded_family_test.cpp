@@ -22,7 +22,7 @@ TEST_CASE("sliding windows, q/k norms, biases and rotary scalings: logits and gr
     check_recorded(recorded, recomputed);
     ++count;
   }
-  CHECK(count == 11);
+  CHECK(count == 13);
 }
 
 TEST_CASE("the recorded families differ in what they are recorded for") {
@@ -33,6 +33,8 @@ TEST_CASE("the recorded families differ in what they are recorded for") {
   CHECK(config("family-qwen2-window").qkv_bias);
   CHECK(config("family-qwen3").qk_norm);
   CHECK(config("family-qwen3-bias").o_bias);
+  CHECK(config("family-smollm3").no_rope == std::vector<uint8_t>{0, 1});
+  CHECK(config("family-smollm3-lora").no_rope == std::vector<uint8_t>{1, 0});
   CHECK(config("family-llama-bias").o_bias);
   CHECK(config("family-llama-bias").mlp_bias);
   CHECK(config("family-linear").rope.kind == RopeKind::linear);
