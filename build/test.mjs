@@ -188,6 +188,8 @@ async function vitest(project) {
 
 /** Every native test, instrumented. */
 async function sanitized(kind) {
+  // Hostile files get as many mutations as were asked of the whole: instrumented is where they tell most.
+  process.env['CARAVAN_FUZZ_MUTATIONS'] ??= '500';
   const { code } = await buildNative({ sanitize: kind, quiet: false });
   return code === 0 ? ctest(`native-${kind}`) : one(false);
 }
