@@ -5,7 +5,7 @@ export type BaseDtype = OpenModelOptions['baseDtype'];
 
 /**
  * How a model is opened to be talked to. A run's as it was trained; a plain one exactly as it is stored: bf16 weights
- * stay bf16 and others become f32, and both compute in f32. `baseDtype` overrides.
+ * stay bf16, NF4 stays NF4, others become f32, and all compute in f32. `baseDtype` overrides.
  */
 export function openOptions(
   resolved: ResolvedModel,
@@ -23,8 +23,12 @@ export function openOptions(
       doubleQuant: config.doubleQuant,
     };
   }
-  const stored =
-    storedDtypes.length > 0 && storedDtypes.every((dtype) => dtype.toUpperCase() === 'BF16') ? 'bf16' : 'f32';
+  const types = storedDtypes.map((dtype) => dtype.toUpperCase());
+  const stored = types.includes('NF4')
+    ? 'nf4'
+    : types.length > 0 && types.every((type) => type === 'BF16')
+      ? 'bf16'
+      : 'f32';
   return {
     modelDir: dir,
     baseDtype: baseDtype ?? stored,

@@ -32,6 +32,11 @@ class Loader {
   /// A projection: in the base's dtype.
   StoredWeight projection(const std::string& name, int64_t rows, int64_t cols) {
     if (options_.dtype != BaseDType::nf4) return dense(name, rows, cols, dense_dtype());
+    // What is stored in NF4 already is kept code by code: quantising it anew would not give the same constants.
+    if (std::optional<Nf4Storage> stored = source_->read_nf4(name);
+        stored && stored->rows == rows && stored->cols == cols) {
+      return StoredWeight(exec_, std::move(*stored));
+    }
     const DeviceBuffer values = read(name, {rows, cols}, DType::f32);
     return StoredWeight(exec_, nf4_quantize(host_, values.ptr(DType::f32), rows, cols, options_.double_quant));
   }

@@ -149,8 +149,19 @@ std::string family_of(const std::string& architecture) {
 void refuse_what_we_lack(const Reader& reader) {
   const std::string act = reader.text_or("hidden_act", "silu");
   if (act != "silu" && act != "swish") reader.fail("hidden_act", "is \"" + act + "\"; only silu is supported");
-  if (reader.has("quantization_config")) {
-    reader.fail("quantization_config", "says that the weights are stored quantised; take the model's original weights");
+  if (!reader.has("quantization_config")) return;
+  if (!reader.at("quantization_config").is_object()) reader.fail("quantization_config", "must be an object or null");
+  const Reader quantised(reader.at("quantization_config"), reader.file(), "quantization_config.");
+  const std::string method = quantised.text_or("quant_method", "bitsandbytes");
+  if (method != "bitsandbytes" || !quantised.boolean_or("load_in_4bit", false)) {
+    reader.fail("quantization_config", "says that the weights are stored quantised by " + method +
+                                           ", and not in 4 bits by bitsandbytes; take the model's original weights");
+  }
+  if (quantised.text_or("bnb_4bit_quant_type", "fp4") != "nf4") {
+    quantised.fail("bnb_4bit_quant_type", "is not \"nf4\", the only one supported; take the model's original weights");
+  }
+  if (quantised.text_or("bnb_4bit_quant_storage", "uint8") != "uint8") {
+    quantised.fail("bnb_4bit_quant_storage", "is not \"uint8\", the only one supported");
   }
 }
 

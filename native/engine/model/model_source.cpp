@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include "engine/io/bitsandbytes.h"
 #include "engine/io/gguf.h"
 #include "engine/io/safetensors.h"
 #include "engine/model/gguf_source.h"
@@ -17,17 +18,29 @@ class FolderSource : public ModelSource {
   std::optional<Stored> find(const std::string& name) const override {
     const ModelTensors::Entry entry = tensors_.find(name);
     if (entry.tensor == nullptr) return std::nullopt;
+    if (const auto shape = bitsandbytes_shape(tensors_, name)) {
+      return Stored{*shape, entry.tensor->size, entry.file->path() + ": tensor " + name};
+    }
     return Stored{entry.tensor->shape, entry.tensor->size, entry.file->path() + ": tensor " + name};
   }
   void read(const std::string& name, Ptr out) const override {
+    if (const auto quantised = read_bitsandbytes(tensors_, name)) return quantised->read(out);
     const ModelTensors::Entry entry = tensors_.find(name);
     read_tensor(*entry.file, *entry.tensor, out);
+  }
+  std::optional<Nf4Storage> read_nf4(const std::string& name) const override {
+    const auto quantised = read_bitsandbytes(tensors_, name);
+    return quantised ? quantised->storage() : std::nullopt;
   }
   const ModelConfig& config() const override { return config_; }
   const char* config_place() const override { return "config.json"; }
   std::vector<std::string> stored_types() const override {
     std::set<std::string> types;
-    for (const auto& [name, entry] : tensors_.entries()) types.insert(stored_type_name(entry.tensor->type));
+    for (const auto& [name, entry] : tensors_.entries()) {
+      if (is_bitsandbytes_state(name)) continue;
+      const bool quantised = bitsandbytes_shape(tensors_, name).has_value();
+      types.insert(quantised ? "NF4" : stored_type_name(entry.tensor->type));
+    }
     return {types.begin(), types.end()};
   }
   uint64_t tensor_bytes() const override { return tensors_.file_bytes(); }

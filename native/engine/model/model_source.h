@@ -9,6 +9,7 @@
 
 #include "engine/model/model_config.h"
 #include "kernels/dtype.h"
+#include "kernels/nf4.h"
 
 namespace caravan {
 
@@ -27,6 +28,9 @@ class ModelSource {
   virtual std::optional<Stored> find(const std::string& name) const = 0;
   /// All elements of a tensor that is there, as f32 or bf16 (rounded to nearest even).
   virtual void read(const std::string& name, Ptr out) const = 0;
+
+  /// A matrix that is stored in NF4, as it is; nothing for any other.
+  virtual std::optional<Nf4Storage> read_nf4(const std::string& /*name*/) const { return std::nullopt; }
 
   virtual const ModelConfig& config() const = 0;
   /// Where the configuration stands, for messages: "config.json" or "the metadata".
