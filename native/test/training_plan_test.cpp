@@ -122,6 +122,24 @@ TEST_CASE("planned memory is within a tenth of what a session holds, item by ite
   }
 }
 
+TEST_CASE("a micro-batch is planned for no more bins than a step has, and a run with more evaluates as it trains") {
+  const TempFolder folder("bins");
+  TrainOptions options = tiny_run(folder, Method::lora);
+  options.micro_batch_size = options.batch_size = 4;
+  const TrainingPlan exact = plan_training(options);
+  const Told run = train(options);
+  options.micro_batch_size = 4000;
+  const TrainingPlan capped = plan_training(options);
+  CHECK(capped.total_memory_bytes == exact.total_memory_bytes);
+  CHECK(probe_training(options).step_ms > 0.0);
+  options.checkpoint_dir = folder.path("more");
+  const Told more = train(options);
+  REQUIRE(more.evaluations.size() == run.evaluations.size());
+  for (size_t i = 0; i < run.evaluations.size(); ++i) CHECK(more.evaluations[i].loss == run.evaluations[i].loss);
+  REQUIRE(more.steps.size() == run.steps.size());
+  CHECK(more.steps.back().loss == run.steps.back().loss);
+}
+
 TEST_CASE("a probe times a step of the run and leaves no trace") {
   const TempFolder folder("probe");
   const TrainOptions options = tiny_run(folder, Method::pesc);

@@ -64,7 +64,6 @@ export const rejectReasons = [
   'not_sampled',
   'held_out_group', // asks the same as a row held out for validation
   'prompt_too_long',
-  'answer_cut',
 ] as const;
 export type RejectReason = (typeof rejectReasons)[number];
 

@@ -29,7 +29,7 @@ StepBatch make_step_batch(const TokenShard& shard, std::vector<int32_t> rows, co
   StepBatch batch;
   batch.rows = std::move(rows);
   const std::vector<std::vector<int32_t>> bins = lay_into_bins(shard, batch.rows, options);
-  const size_t per_micro = static_cast<size_t>(options.micro_batch_size);
+  const size_t per_micro = static_cast<size_t>(options.bins_per_micro_batch());
   for (size_t first = 0; first < bins.size(); first += per_micro) {
     MicroBatch micro;
     for (size_t bin = first; bin < std::min(bins.size(), first + per_micro); ++bin) {

@@ -2,6 +2,7 @@
 // fields in camelCase).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -51,6 +52,9 @@ struct TrainOptions {
   int threads = 0;  // 0: one per core
   Device device = Device::cpu;
   std::map<std::string, std::string> identity;  // goes into each checkpoint's manifest
+
+  /// A step has no more bins than conversations.
+  int64_t bins_per_micro_batch() const { return std::min(micro_batch_size, batch_size); }
 };
 
 /// @throws EngineError bad_option, naming the field, its value and what is allowed.

@@ -63,17 +63,18 @@ int64_t value_bytes(const std::vector<Parameter>& parameters, DType train_dtype)
   return total;
 }
 
-/// The longest rows of the shard, as many as fit one micro-batch.
+/// The longest rows of the shard, as many as one micro-batch may hold.
 MicroBatch longest_micro_batch(const TokenShard& shard, const TrainOptions& options) {
   std::vector<int32_t> rows(static_cast<size_t>(shard.rows()));
   std::iota(rows.begin(), rows.end(), 0);
   std::stable_sort(rows.begin(), rows.end(),
                    [&](int32_t a, int32_t b) { return shard.row_length(a) > shard.row_length(b); });
   MicroBatch batch;
-  for (int32_t i = 0; i < static_cast<int32_t>(rows.size()); ++i) {
+  const int64_t most = std::min(static_cast<int64_t>(rows.size()), options.batch_size);
+  for (int32_t i = 0; i < most; ++i) {
     const ShardRow row = shard.row(rows[static_cast<size_t>(i)]);
     const int64_t length = static_cast<int64_t>(row.ids.size());
-    if (batch.size() + length > options.micro_batch_size * options.seq_len) break;
+    if (batch.size() + length > decoder_options(options).max_tokens) break;
     batch.add(row.ids.data(), row.targets.data(), length, i);
   }
   return batch;

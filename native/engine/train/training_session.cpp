@@ -55,7 +55,7 @@ DecoderOptions decoder_options(const TrainOptions& options) {
   DecoderOptions decoder;
   decoder.activation = options.compute_dtype;
   decoder.recompute = options.recompute;
-  decoder.max_tokens = options.micro_batch_size * options.seq_len;
+  decoder.max_tokens = options.bins_per_micro_batch() * options.seq_len;
   decoder.max_targets = decoder.max_tokens;
   return decoder;
 }

@@ -35,6 +35,50 @@ describe('splitBlocks', () => {
   });
 });
 
+describe('code without fences', () => {
+  const texts = (text: string) => splitBlocks(text, true).map((block) => block.text);
+  test('keeps its leading spaces, blank lines inside it, and what is said around it apart', () => {
+    expect(
+      texts(
+        'Here it is:\nimport math\ndef f(x):\n    if x:\n        return math.pi\n\n    return x\nprint(f(2))\nThat is all.\n\nBye.',
+      ),
+    ).toEqual([
+      'Here it is:\n```\nimport math\ndef f(x):\n    if x:\n        return math.pi\n\n    return x\nprint(f(2))\n```\nThat is all.',
+      'Bye.',
+    ]);
+    expect(texts('for (;;) {\n  go();\n}')).toEqual(['```\nfor (;;) {\n  go();\n}\n```']);
+    expect(texts('class A:\n\tx = 1\n\n\ndef g():\n\tpass')).toEqual([
+      '```\nclass A:\n\tx = 1\n```',
+      '```\ndef g():\n\tpass\n```',
+    ]);
+  });
+  test('is no list, quote, table, fence or poem', () => {
+    for (const text of [
+      'Steps:\n- one\n  - two\n    more of two',
+      '1. if x:\n   return y',
+      '> quoted\n>   deeper',
+      'Roses are red,\n  Violets are blue,',
+      '```py\ndef f():\n    return 1\n```',
+    ])
+      expect(texts(text)).toEqual([text]);
+  });
+  test('while it grows, what is closed stays', () => {
+    const whole = 'So:\ndef f():\n    a = 1\n\n    return a\n\nDone.\nx';
+    let before: string[] = [];
+    for (let length = 1; length <= whole.length; length++) {
+      const closed = splitBlocks(whole.slice(0, length), false)
+        .filter((block) => block.closed)
+        .map((block) => block.text);
+      expect(closed.slice(0, before.length)).toEqual(before);
+      before = closed;
+    }
+    expect(before).toEqual(['So:\n```\ndef f():\n    a = 1\n\n    return a\n```']);
+  });
+  test('is drawn as code, to the space', async () => {
+    expect(await render('def f(x):\n    return x')).toContain('def f(x):\n    return x');
+  });
+});
+
 describe('model output as elements', () => {
   test('markup stays text, images are named and not fetched, links leave safely', async () => {
     const html = await render(
