@@ -1,7 +1,7 @@
 import { createInterface } from 'node:readline/promises';
 import { randomUUID } from 'node:crypto';
 import type { Client } from '../../shared/contract/client.ts';
-import type { Answer } from '../../shared/chat/chat.ts';
+import { describePace, type Answer } from '../../shared/chat/chat.ts';
 import type { Message } from '../../shared/dataset/source.ts';
 import { choice, list, number, required, text } from '../options.ts';
 import { resolveReference } from '../references.ts';
@@ -118,7 +118,7 @@ async function ask(
     const answer = await client.call('generateAnswer', { answerId, messages, ...settings });
     context.output.line();
     context.output.line(
-      `  [${answer.stopReason}, ${answer.ids.length} tokens, ${answer.tokensPerSecond.toFixed(1)} tokens/s]`,
+      `  [${[answer.stopReason, ...describePace(answer.ids.length, answer.tokensPerSecond)].join(', ')}]`,
     );
     return answer;
   } finally {

@@ -27,6 +27,15 @@ export const answerSchema = z.object({
 });
 export type Answer = z.infer<typeof answerSchema>;
 
+/** Fewer tokens than this say nothing of a pace. */
+const fewestForPace = 8;
+
+/** How long an answer is and, where that can be told, how fast it came. */
+export function describePace(tokens: number, tokensPerSecond: number): string[] {
+  const length = `${tokens} ${tokens === 1 ? 'token' : 'tokens'}`;
+  return tokens < fewestForPace ? [length] : [length, `${tokensPerSecond.toFixed(1)} tokens/s`];
+}
+
 export const chatThreadSchema = z.object({
   id: z.string(),
   title: z.string(),
