@@ -26,7 +26,6 @@ export const reasonWords: Partial<Record<RejectReason, string>> & Record<string,
   not_sampled: 'Not drawn',
   held_out_group: 'Its group is held out',
   prompt_too_long: 'No trained token left',
-  answer_cut: 'Answer is cut',
 };
 export const reasonWord = (reason: string): string => reasonWords[reason] ?? reason;
 
