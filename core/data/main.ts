@@ -8,6 +8,8 @@ import { connectToParent } from '../process/parentLink.ts';
 import { CaravanError } from '../shared/contract/errors.ts';
 import { inspectBenchmark } from './benchmarks/inspectBenchmark.ts';
 import { buildMix } from './buildMix.ts';
+import { compareMixes } from './compareMixes.ts';
+import { exportMix } from './exportMix.ts';
 import { importSource } from './importSource.ts';
 import { describeLook } from './look/describeLook.ts';
 import { measureRows } from './look/measureRows.ts';
@@ -59,6 +61,8 @@ const handlers: { [N in RequestName]: Handler<N> } = {
   readMixRejects,
   readContamination,
   inspectBenchmark,
+  exportMix,
+  compareMixes,
   buildMix: (params, report, cancelled) => buildMix(params, loadAddon, report, cancelled),
   readMixRows,
   readMixRowsAt,

@@ -9,12 +9,14 @@ import {
   contaminationCountSchema,
   contaminationMatchSchema,
 } from '../shared/dataset/decontamination.ts';
+import { mixComparisonSchema, mixExportFormats, mixExportSchema } from '../shared/dataset/mixExport.ts';
 import { mixPreviewSchema, mixRejectSchema } from '../shared/dataset/preview.ts';
-import { recipeSchema } from '../shared/dataset/recipe.ts';
+import { mixSchema, recipeSchema } from '../shared/dataset/recipe.ts';
 import {
   columnMappingSchema,
   messageSchema,
   rejectReasons,
+  rowOriginSchema,
   sourceFormats,
 } from '../shared/dataset/source.ts';
 import { lookRequests } from './look/lookProtocol.ts';
@@ -187,6 +189,18 @@ export const requests = {
       }),
     ),
   },
+  exportMix: {
+    params: z.object({
+      mix: mixSchema.omit({ id: true, builtAt: true }),
+      format: z.enum(mixExportFormats),
+      outDir: z.string(),
+    }),
+    result: mixExportSchema,
+  },
+  compareMixes: {
+    params: z.object({ from: z.string(), to: z.string() }),
+    result: mixComparisonSchema.pick({ sources: true, added: true, removed: true }),
+  },
   /** Rows of a mix by their numbers, in the order asked. */
   readMixRowsAt: {
     params: z.object({ dir: z.string(), split: z.enum(['train', 'validation']), rows: z.array(z.number()) }),
@@ -196,6 +210,7 @@ export const requests = {
         source: z.string(),
         messages: z.array(messageSchema),
         tokens: z.number().nullable(),
+        ...rowOriginSchema.shape,
       }),
     ),
   },

@@ -73,7 +73,7 @@ export async function readMixRowsAt({
 }: RequestParams<'readMixRowsAt'>): Promise<MixRowsAt> {
   if (rows.length === 0) return [];
   const found = await query<WithJson<MixRowsAt[number]>>(
-    `SELECT "row", source, messages, tokens FROM read_parquet(${sqlString(join(dir, 'mix.parquet'))})
+    `SELECT "row", source, messages, tokens, source_row AS "sourceRow", file, line, hash FROM read_parquet(${sqlString(join(dir, 'mix.parquet'))})
      WHERE split = $split AND "row" IN (${rows.map((row) => Math.trunc(row)).join(', ')})`,
     { split },
   );

@@ -51,7 +51,7 @@ test('every table is STRICT, so a wrong type is refused', async () => {
   const tables = store.all<{ name: string; strict: number }>(
     `SELECT name, strict FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND name NOT LIKE 'sqlite_%'`,
   );
-  expect(tables.length).toBe(13);
+  expect(tables.length).toBe(14);
   expect(tables.filter((table) => table.strict !== 1)).toEqual([]);
   expect(() => store.run(`UPDATE threads SET created_at = 'noon'`)).not.toThrow();
   store.run(insertThread);
@@ -169,7 +169,7 @@ describe('migrations', () => {
   });
 
   test('one that leaves a reference to nothing is refused', async () => {
-    const old = await openStore({ file });
+    const old = await openStore({ file, migrationsDir: migrations() });
     old.run(insertThread);
     old.run(
       `INSERT INTO messages (id, thread_id, n, role, content, created_at) VALUES ('m', 't', 0, 'user', 'hi', 1)`,
@@ -182,7 +182,9 @@ describe('migrations', () => {
 });
 
 test('refuses the database of a newer Caravan', async () => {
-  const store = await openStore({ file, migrationsDir: migrations('CREATE TABLE later (x TEXT) STRICT;') });
+  const shipped = readdirSync(fileURLToPath(new URL('migrations/', import.meta.url)));
+  const later = shipped.map((_, index) => `CREATE TABLE later_${index} (x TEXT) STRICT;`);
+  const store = await openStore({ file, migrationsDir: migrations(...later) });
   await store.close();
   await expect(openStore({ file })).rejects.toMatchObject({ code: 'database_newer', place: { file } });
 });

@@ -102,6 +102,10 @@ for (const part of Object.values(sources).flat())
     process.stderr.write(`writing ${fullScaleFiles[part]}\n`);
     await writeFullScale(part, dir, { scale });
   }
+const benchmarks = ['gsm8k-test.jsonl', 'HumanEval.jsonl.gz'].flatMap((name) => {
+  const file = process.env['CARAVAN_TEST_DATA'] && join(process.env['CARAVAN_TEST_DATA'], 'data', name);
+  return file && existsSync(file) ? [file] : [];
+});
 const count = (rows: number) => Math.round(rows * scale);
 const recipe = recipeSchema.parse({
   name: 'idae-720k',
@@ -116,6 +120,7 @@ const recipe = recipeSchema.parse({
     { name: 'metamath', source: 'metamath', count: count(180_000), stratify: { by: 'label' } },
   ],
   clean: [{ step: 'length', min: 2 }],
+  ...(benchmarks.length > 0 && { decontaminate: { benchmarks: benchmarks.map((path) => ({ path })) } }),
 });
 const data = createDataProcess();
 const stages: Stage[] = [];
@@ -131,7 +136,7 @@ const mix = await timed(
       {
         recipe,
         sources: imported,
-        benchmarks: [],
+        benchmarks: benchmarks.map((file) => [file]),
         tokenizer: {
           path: tokenizerPath(),
           hash: '0'.repeat(64),

@@ -247,6 +247,10 @@ function rowsAt(step: number, steps: Step[]): CallResult<'readStepRows'> {
     return {
       row: (step * 16 + index * 37) % 4000,
       source,
+      sourceRow: (step * 16 + index * 37) % 977,
+      file: `${source}.jsonl`,
+      line: ((step * 16 + index * 37) % 977) + 1,
+      hash: `5f${String(step * 16 + index).padStart(30, '0')}`,
       loss:
         loss === null
           ? null

@@ -4,16 +4,17 @@ import type { Client } from '../../shared/contract/client.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import { formatCount, formatDuration, formatMetric } from '../../shared/format.ts';
 import type { Run, Step } from '../../shared/run/run.ts';
-import { choice, text } from '../options.ts';
+import { choice, number, text } from '../options.ts';
 import type { Output } from '../Output.ts';
 import type { Verb } from '../Verb.ts';
 
 export const verb: Verb = {
   summary: 'The history of runs: list, show, compare, export; stop or pause one.',
   usage:
-    'runs [list | show RUN | compare RUN RUN… | export RUN --out FILE [--format csv|jsonl] | stop RUN | pause RUN | continue RUN]',
-  help: 'RUN is an id, the start of one, or a name.',
-  options: { out: { type: 'string' }, format: { type: 'string' } },
+    'runs [list | show RUN [--step N] | compare RUN RUN… | export RUN --out FILE [--format csv|jsonl] | stop RUN | pause RUN | continue RUN]',
+  help: `RUN is an id, the start of one, or a name.
+--step N   of show: the rows that step N saw, each with its source, file, line and hash`,
+  options: { out: { type: 'string' }, format: { type: 'string' }, step: { type: 'string' } },
   async run({ words, options, output, cwd, connect }) {
     const [action = 'list', ...references] = words;
     const client = await connect();
@@ -27,9 +28,12 @@ export const verb: Verb = {
       case 'list':
         await listRuns(client, output);
         return 0;
-      case 'show':
-        await showRun(client, one(), output);
+      case 'show': {
+        const step = number(options, 'step');
+        if (step === undefined) await showRun(client, one(), output);
+        else await showStep(client, one(), step, output);
         return 0;
+      }
       case 'compare':
         if (runs.length < 2) throw new CaravanError('bad_option', 'runs compare takes at least two runs');
         compareRuns(runs, output);
@@ -105,6 +109,24 @@ async function showRun(client: Client, run: Run, output: Output): Promise<void> 
   if (run.error) output.line(`ended: ${run.error.message}`);
   if (run.crash)
     output.line(`engine: ${run.crash.line ?? run.crash.signal ?? run.crash.exitCode}; ${run.crash.advice}`);
+}
+
+/** What a step was trained on, back to the lines of the files. */
+async function showStep(client: Client, run: Run, step: number, output: Output): Promise<void> {
+  const rows = await client.call('readStepRows', { id: run.id, step });
+  output.document({ run: run.id, step, rows });
+  output.table(
+    ['row', 'loss', 'tokens', 'source', 'file', 'line', 'hash'],
+    rows.map(({ row, loss, tokens, source, file, line, hash }) => [
+      row,
+      loss === null ? null : formatMetric(loss),
+      tokens,
+      source,
+      file,
+      line,
+      hash,
+    ]),
+  );
 }
 
 function compareRuns(runs: Run[], output: Output): void {

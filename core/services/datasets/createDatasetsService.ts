@@ -5,6 +5,7 @@ import { availableParallelism } from 'node:os';
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
 import { wallClock } from '../../shared/clock.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
+import { differences } from '../../shared/dataset/mixExport.ts';
 import { recipeProblems, type Mix, type Recipe } from '../../shared/dataset/recipe.ts';
 import type { Source } from '../../shared/dataset/source.ts';
 import { checkName } from '../../shared/names.ts';
@@ -14,7 +15,7 @@ import { createMixTable, createSourceTable } from './datasetTables.ts';
 import type { Datasets, DatasetsDeps, DatasetsService } from './datasetTypes.ts';
 import { createLooking } from './looking.ts';
 import { dataMemoryLimit, fingerprintOf, importFiles, nameOfFiles, refuseTakenName } from './importFiles.ts';
-import { checkReplaceable, readMixFolder } from './mixFolder.ts';
+import { checkEmpty, checkReplaceable, readMixFolder } from './mixFolder.ts';
 import { createPreviewing } from './previewing.ts';
 
 /** Imports and mixes go one after the other: each may use the data process's whole memory. */
@@ -305,6 +306,49 @@ export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
       getMix: ({ id }) => mixOf(id),
       readMixRows: ({ id, split, after, limit }) =>
         data.request('readMixRows', { dir: mixOf(id).dir, split, after, limit }),
+      exportMix({ id, format, outDir }) {
+        const { id: own, builtAt: _builtAt, ...mix } = mixOf(id);
+        if (!isAbsolute(outDir))
+          throw new CaravanError('bad_option', `outDir must be an absolute path, not '${outDir}'`, {
+            place: { field: 'outDir' },
+          });
+        return jobs.submit({
+          kind: 'export',
+          title: `export ${mix.name} as ${format}`,
+          lane,
+          needs: [`mix ${mix.dir}`],
+          async run(context) {
+            await checkEmpty(outDir);
+            const result = await data
+              .request(
+                'exportMix',
+                { mix, format, outDir },
+                { signal: context.signal, onProgress: context.progress },
+              )
+              .catch(async (error: unknown) => {
+                // A process that was ended in the midst of it could not tidy up.
+                await rm(`${outDir}.partial`, { recursive: true, force: true });
+                throw error;
+              });
+            for (const { name, rows } of result.files) context.log(`${name}: ${rows} rows`);
+            for (const [why, rows] of Object.entries(result.leftOut))
+              context.log(`left out: ${rows} rows: ${why}`);
+            context.setSubject(own);
+          },
+        });
+      },
+      async compareMixes({ from, to }) {
+        const [before, after] = [(await datasets.findMix(from)).mix, (await datasets.findMix(to)).mix];
+        const rows = await data.request('compareMixes', { from: before.dir, to: after.dir });
+        const differ = <K extends 'model' | 'template'>(key: K) =>
+          before[key] === after[key] ? null : { from: before[key], to: after[key] };
+        return {
+          ...rows,
+          recipe: differences({ ...before.recipe, model: undefined }, { ...after.recipe, model: undefined }),
+          model: differ('model'),
+          template: differ('template'),
+        };
+      },
       async removeMix({ id }) {
         const mix = mixOf(id);
         jobs.checkUnneeded(`mix ${mix.dir}`, `mix '${mix.name}'`);

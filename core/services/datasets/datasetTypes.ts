@@ -11,6 +11,8 @@ import type { PreviewCalls } from './previewing.ts';
 export type DatasetCalls =
   | LookCalls
   | PreviewCalls
+  | 'exportMix'
+  | 'compareMixes'
   | 'trashDataset'
   | 'restoreDataset'
   | 'listTrash'

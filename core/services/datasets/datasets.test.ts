@@ -343,6 +343,30 @@ describe('mixes', () => {
   });
 });
 
+test('an export goes to a new or empty folder, never over what is there', async () => {
+  data.answers.exportMix = ({ format, outDir }) => ({
+    dir: outDir,
+    format,
+    files: [{ name: 'train.jsonl', split: 'train', rows: 6, bytes: 60 }],
+    leftOut: { 'raw text': 2 },
+  });
+  await importOne();
+  await build();
+  const outDir = join(dir, 'exported');
+  const exportTo = async (to: string) =>
+    jobs.jobs.whenEnded(
+      (await service.handlers.exportMix({ id: 'blend', format: 'messages', outDir: to })).id,
+    );
+  const job = await exportTo(outDir);
+  expect(job).toMatchObject({ state: 'completed', kind: 'export' });
+  expect((await jobs.handlers.getJobLog({ id: job.id })).lines).toEqual([
+    'train.jsonl: 6 rows',
+    'left out: 2 rows: raw text',
+  ]);
+  expect(await exportTo(dir)).toMatchObject({ state: 'failed', error: { code: 'bad_option' } });
+  expect(data.asked.filter(({ name }) => name === 'exportMix')).toHaveLength(1);
+});
+
 describe('previews', () => {
   const preview = async () => {
     const job = await service.handlers.previewMix({ recipe: recipe({ model: undefined }), baseDir: dir });

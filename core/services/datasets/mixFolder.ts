@@ -110,6 +110,23 @@ export async function checkReplaceable(dir: string): Promise<void> {
   );
 }
 
+/** Nothing of the user's is replaced by an export. @throws `bad_option` */
+export async function checkEmpty(dir: string): Promise<void> {
+  const names = await readdir(dir).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw new CaravanError('bad_option', 'this is no folder that can be written to', {
+      place: { file: dir, field: 'outDir' },
+      mend: 'Choose another with --out.',
+      cause: error,
+    });
+  });
+  if (names.length > 0)
+    throw new CaravanError('bad_option', 'the folder is not empty', {
+      place: { file: dir, field: 'outDir' },
+      mend: 'Choose a new or empty folder with --out.',
+    });
+}
+
 function parseJson(text: string, file: string): unknown {
   try {
     return JSON.parse(text) as unknown;

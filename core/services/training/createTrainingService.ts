@@ -360,9 +360,13 @@ export function createTrainingService(deps: TrainingDeps): TrainingService {
           rows: saw.map(({ row }) => row),
         });
         const losses = new Map(saw.map(({ row, loss }) => [row, loss]));
-        return rows.map(({ row, source, messages, tokens }) => ({
+        return rows.map(({ row, source, messages, tokens, sourceRow, file, line, hash }) => ({
           row,
           source,
+          sourceRow,
+          file,
+          line,
+          hash,
           loss: losses.get(row) ?? null,
           tokens: tokens ?? 0,
           messages,

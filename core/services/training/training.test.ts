@@ -616,16 +616,37 @@ test('the rows that a step saw, with their losses', async () => {
   engine.step(1, { rows: Int32Array.of(5, 3), rowLosses: Float32Array.of(0.5, 1.25) });
   engine.finish();
   await h.reach(run.id, 'completed');
+  const origin = (row: number) => ({
+    sourceRow: row + 100,
+    file: 'a.jsonl',
+    line: row + 101,
+    hash: `hash ${row}`,
+  });
   h.data.answers.readMixRowsAt = ({ rows }) =>
     rows.map((row) => ({
       row,
       source: 'a',
       messages: [{ role: 'user', content: `row ${row}` }],
       tokens: row * 10,
+      ...origin(row),
     }));
   expect(await h.service.handlers.readStepRows({ id: run.id, step: 1 })).toEqual([
-    { row: 5, source: 'a', loss: 0.5, tokens: 50, messages: [{ role: 'user', content: 'row 5' }] },
-    { row: 3, source: 'a', loss: 1.25, tokens: 30, messages: [{ role: 'user', content: 'row 3' }] },
+    {
+      row: 5,
+      source: 'a',
+      loss: 0.5,
+      tokens: 50,
+      messages: [{ role: 'user', content: 'row 5' }],
+      ...origin(5),
+    },
+    {
+      row: 3,
+      source: 'a',
+      loss: 1.25,
+      tokens: 30,
+      messages: [{ role: 'user', content: 'row 3' }],
+      ...origin(3),
+    },
   ]);
   await expect(
     (async () => h.service.handlers.readStepRows({ id: run.id, step: 9 }))(),

@@ -23,6 +23,7 @@ import {
   benchmarkSplits,
   contaminationMatchSchema,
 } from '../dataset/decontamination.ts';
+import { mixComparisonSchema, mixExportFormats } from '../dataset/mixExport.ts';
 import { mixPreviewSchema, mixRejectSchema } from '../dataset/preview.ts';
 import { mixSchema, recipeSchema } from '../dataset/recipe.ts';
 import {
@@ -30,6 +31,7 @@ import {
   messageSchema,
   rejectedRowSchema,
   rejectReasons,
+  rowOriginSchema,
   sourceFormats,
   sourceRowSchema,
   sourceSchema,
@@ -223,6 +225,15 @@ export const calls = {
     z.array(sourceRowSchema.extend({ source: z.string(), tokens: z.number().nullable() })),
   ),
   removeMix: call('write', id, none),
+  /** For other programs: data files, a dataset card and the recipe, in a folder that must be absent or empty. The job's
+   * subject is the mix. */
+  exportMix: call(
+    'write',
+    z.object({ id: z.string(), format: z.enum(mixExportFormats), outDir: z.string() }).strict(),
+    jobSchema,
+  ),
+  /** What a mix (`to`) has and another has not; each by id, name or folder. */
+  compareMixes: call('write', z.object({ from: z.string(), to: z.string() }).strict(), mixComparisonSchema),
   /** Out of the library, into the trash: nothing is deleted until `removeSource` or `removeMix`. */
   trashDataset: call('write', z.object({ of: datasetRefSchema }).strict(), none),
   /** Back from the trash; under another name where its own is taken by now, which is answered. */
@@ -381,6 +392,7 @@ export const calls = {
         loss: z.number().nullable(),
         tokens: z.number().int(),
         messages: z.array(messageSchema),
+        ...rowOriginSchema.shape,
       }),
     ),
   ),

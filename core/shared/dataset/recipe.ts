@@ -7,16 +7,18 @@ import { columnMappingSchema, sourceFormats } from './source.ts';
 /** One source of a mix: a name in the library, or a file (relative to recipe.yaml) that is imported on the way. */
 export const recipeSourceSchema = z
   .object({
-    /** Name under which its rows are counted, in metrics too. */
-    name: z.string().min(1),
-    /** A source in the library. */
-    source: z.string().optional(),
-    /** Files, relative to the recipe. */
-    path: z.union([z.string(), z.array(z.string()).min(1)]).optional(),
+    name: z.string().min(1).describe('Name under which its rows are counted, in metrics too.'),
+    source: z.string().optional().describe('A source in the library.'),
+    path: z
+      .union([z.string(), z.array(z.string()).min(1)])
+      .optional()
+      .describe('Files, relative to the recipe.'),
     format: z.enum(sourceFormats).default('auto'),
     mapping: columnMappingSchema.optional(),
-    /** Keep only rows whose own label (`dataset` column) is one of these. */
-    labels: z.array(z.string()).optional(),
+    labels: z
+      .array(z.string())
+      .optional()
+      .describe('Keep only rows whose own label (`dataset` column) is one of these.'),
     filter: z
       .object({
         minAnswerChars: z.number().int().nonnegative().optional(),
@@ -25,18 +27,31 @@ export const recipeSourceSchema = z
       })
       .strict()
       .optional(),
-    /** Cleaning steps of this source alone, after the recipe's. */
-    clean: z.array(cleanStepSchema).optional(),
-    /** Rows to draw; more than there are is an error. */
-    count: z.number().int().positive().optional(),
-    /** Share of the mix against the other sources' weights: the largest mix that needs no row twice. */
-    weight: z.number().positive().optional(),
-    /** Share of this source's own rows. */
-    fraction: z.number().positive().max(1).optional(),
-    /** Tokens to draw, up to the row that would exceed them. */
-    tokens: z.number().int().positive().optional(),
-    /** Where fewer rows are left than asked for, they come again: each once more before any comes a third time. */
-    replacement: z.boolean().optional(),
+    clean: z
+      .array(cleanStepSchema)
+      .optional()
+      .describe("Cleaning steps of this source alone, after the recipe's."),
+    count: z.number().int().positive().optional().describe('Rows to draw; more than there are is an error.'),
+    weight: z
+      .number()
+      .positive()
+      .optional()
+      .describe(
+        "Share of the mix against the other sources' weights: the largest mix that needs no row twice.",
+      ),
+    fraction: z.number().positive().max(1).optional().describe("Share of this source's own rows."),
+    tokens: z
+      .number()
+      .int()
+      .positive()
+      .optional()
+      .describe('Tokens to draw, up to the row that would exceed them.'),
+    replacement: z
+      .boolean()
+      .optional()
+      .describe(
+        'Where fewer rows are left than asked for, they come again: each once more before any comes a third time.',
+      ),
     /** Draw by kinds of rows: `label` is the row's own (`type` of MetaMathQA, `lang` of Magicoder, `dataset`). */
     stratify: z
       .object({
@@ -69,34 +84,54 @@ export const templates = ['camelidae', 'model'] as const;
 /** recipe.yaml. Deterministic: the same recipe over the same bytes gives the same mix, byte for byte. */
 export const recipeSchema = z
   .object({
-    name: z.string().min(1),
-    sources: z.array(recipeSourceSchema).min(1),
-    seed: z.number().int().nonnegative().max(0xffffffff).default(0),
-    /** Cleaning steps of every source, in order. */
-    clean: z.array(cleanStepSchema).optional(),
-    dedup: dedupSchema.default('exact'),
-    /** Benchmarks that the mix must not hold. */
-    decontaminate: decontaminateSchema.optional(),
-    /** How large the mix is: with it every source has a weight. */
+    name: z.string().min(1).describe('What the mix is called in the library.'),
+    sources: z.array(recipeSourceSchema).min(1).describe('What rows come from.'),
+    seed: z
+      .number()
+      .int()
+      .nonnegative()
+      .max(0xffffffff)
+      .default(0)
+      .describe('Decides which rows are drawn and held out, and their order.'),
+    clean: z.array(cleanStepSchema).optional().describe('Cleaning steps of every source, in order.'),
+    dedup: dedupSchema
+      .default('exact')
+      .describe('Drop rows with the same words as an earlier one, or nearly the same.'),
+    decontaminate: decontaminateSchema.optional().describe('Benchmarks that the mix must not hold.'),
     size: z
       .union([
         z.object({ rows: z.number().int().positive() }).strict(),
         z.object({ tokens: z.number().int().positive() }).strict(),
       ])
-      .optional(),
-    /** Where a source has fewer rows than asked for: fail, make the whole mix smaller, or take more of the others. */
-    whenShort: z.enum(['fail', 'scale', 'topUp']).optional(),
+      .optional()
+      .describe('How large the mix is: with it every source has a weight.'),
+    whenShort: z
+      .enum(['fail', 'scale', 'topUp'])
+      .optional()
+      .describe(
+        'Where a source has less than it is asked for: fail, make the whole mix smaller, or take more of the others.',
+      ),
     validation: z
       .object({
-        /** Rows held out of each source: a count, or a share below 1. */
-        perSource: z.number().positive(),
+        perSource: z
+          .number()
+          .positive()
+          .describe('Rows held out of each source: a count, or a share below 1.'),
       })
       .strict()
-      .optional(),
-    /** Tokenise for this model (library name, folder); without it the mix holds text alone. */
-    model: z.string().optional(),
-    template: z.enum(templates).default('camelidae'),
-    seqLen: z.number().int().min(8).default(2048),
+      .optional()
+      .describe('Rows held out, on which a run measures its loss.'),
+    model: z
+      .string()
+      .optional()
+      .describe(
+        'Tokenise for this model: a name in the library or a folder. Without it the mix holds text alone.',
+      ),
+    template: z
+      .enum(templates)
+      .default('camelidae')
+      .describe("Camelidae's prompt, or the model's own chat template."),
+    seqLen: z.number().int().min(8).default(2048).describe('Tokens of the longest row; longer ones are cut.'),
   })
   .strict();
 export type Recipe = z.infer<typeof recipeSchema>;

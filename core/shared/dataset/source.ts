@@ -102,6 +102,17 @@ export const sourceSchema = z.object({
 });
 export type Source = z.infer<typeof sourceSchema>;
 
+/** Where a row of a mix comes from. */
+export const rowOriginSchema = z.object({
+  sourceRow: z.number().int(),
+  /** Name of the source's file, and the line as in {@link rejectedRowSchema}. */
+  file: z.string(),
+  line: z.number().int(),
+  /** Of the conversation as imported. */
+  hash: z.string(),
+});
+export type RowOrigin = z.infer<typeof rowOriginSchema>;
+
 export const sourceRowSchema = z.object({
   row: z.number().int(),
   label: z.string(),
