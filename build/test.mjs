@@ -6,7 +6,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { buildNative, findNvcc, missingTools } from './native.mjs';
 import { buildRenderer } from './renderer.mjs';
-import { formatSeconds, jobs, out, root, run, runCommand } from './tools.mjs';
+import { findProgram, formatSeconds, jobs, out, root, run, runCommand } from './tools.mjs';
 
 const HOUR = 3_600_000;
 const results = join(out, 'test');
@@ -37,6 +37,7 @@ const everyday = {
 /** @type {Record<string, () => Promise<Tally>>} */
 const long = {
   address: () => sanitized('address'),
+  addon: () => sanitizedAddon(),
   undefined: () => sanitized('undefined'),
   thread: () => sanitized('thread'),
   long: () => vitest('long'),
@@ -161,9 +162,12 @@ function nativeSkips(report) {
   return lines.size;
 }
 
-/** @param {string} project one of vitest.config.ts */
-async function vitest(project) {
-  const report = join(results, `vitest-${project}.json`);
+/**
+ * @param {string} project one of vitest.config.ts
+ * @param {{ name?: string, env?: Record<string, string> }} [options] name: the report's; env: beside this process's own
+ */
+async function vitest(project, { name = project, env = {} } = {}) {
+  const report = join(results, `vitest-${name}.json`);
   const { code } = await runCommand(
     'vitest',
     [
@@ -175,7 +179,7 @@ async function vitest(project) {
       `--outputFile.json=${report}`,
     ],
     {
-      env: { CARAVAN_SKIP_LIST: skipList, NO_COLOR: process.stdout.isTTY ? undefined : '1' },
+      env: { ...env, CARAVAN_SKIP_LIST: skipList, NO_COLOR: process.stdout.isTTY ? undefined : '1' },
       timeoutMs: project === 'long' ? 2 * HOUR : HOUR / 4,
     },
   );
@@ -192,6 +196,22 @@ async function sanitized(kind) {
   process.env['CARAVAN_FUZZ_MUTATIONS'] ??= '500';
   const { code } = await buildNative({ sanitize: kind, quiet: false });
   return code === 0 ? ctest(`native-${kind}`) : one(false);
+}
+
+/**
+ * The tests of the addon, with the one that `address` built. Node is not instrumented, so its own leaks are nobody's news.
+ */
+async function sanitizedAddon() {
+  const { code, folder } = await buildNative({ sanitize: 'address', quiet: false });
+  if (code !== 0) return one(false);
+  const compiler = process.env.CXX ?? findProgram('g++', 'c++');
+  const { output } = await run(compiler, ['-print-file-name=libasan.so'], { quiet: true });
+  const env = {
+    CARAVAN_ADDON: join(folder, 'caravan.node'),
+    LD_PRELOAD: output.trim(),
+    ASAN_OPTIONS: 'detect_leaks=0:abort_on_error=1',
+  };
+  return vitest('native', { name: 'addon', env });
 }
 
 function summarise() {
