@@ -1,7 +1,7 @@
 // Speed of attention on the GPU at the shapes of 7B models, median of CUDA events over buffers that exceed the L2.
 // FLOPs of a causal sequence of length T: 2 T^2 head_dim a head forward (two products, half of each), 2.5 times that
 // backward, whatever is computed again on the way.
-//   cuda_attention_bench [f|b|d ..]: forward, backward, decode; all when none is given
+//   cuda_attention_bench [f|b|d|8 ..]: forward, backward, decode (all when none is given); 8: the kernels of sm_80
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -140,6 +140,7 @@ int main(int argc, char** argv) {
     const auto context = make_cuda_context();
     exec.device = Device::cuda;
     exec.cuda = context.get();
+    if (what.find('8') != std::string::npos) context->limit_compute_capability(80);
     const bool f = wanted('f'), b = wanted('b');
     if (f || b) {
       bench_training("llama2-7b 4 x 2048", 32, 32, 128, 4, 2048, 0, f, b);

@@ -13,7 +13,7 @@ constexpr int own_rows = 64;  // of the tile whose gradient a block sums: 16 a w
 
 /// Rows of the other side that a block takes at a time.
 template <int dim>
-constexpr int step_rows = dim > 128 ? 32 : 64;
+constexpr int step_rows = dim > 128 ? 16 : 64;  // 99 KiB of shared memory are all that some devices have
 
 template <int dim>
 constexpr size_t backward_shared_bytes =
@@ -41,11 +41,13 @@ __device__ __forceinline__ void store_rows(bf16* to, const float (&sums)[1][dim 
 template <int dim>
 __global__ void __launch_bounds__(threads, 2)
     backward_queries_mma_kernel(bf16* dq, const bf16* dout, const bf16* q, const bf16* k, const bf16* v,
-                                const float* lse, const float* delta, const AttentionTile* tiles, AttentionParams p) {
+                                const float* lse, const float* delta, const AttentionTile* tiles, int slots,
+                                AttentionParams p) {
   constexpr int keys = step_rows<dim>;
-  const AttentionTile tile = tiles[blockIdx.x / p.heads];
+  const WorkItem item = work_item(p, blockIdx.x, slots, p.heads, p.group);
+  const AttentionTile tile = tiles[item.slot];
   if (tile.keys == 0) return;
-  const int head = blockIdx.x % p.heads, kv_head = head / p.group, d = p.head_dim;
+  const int head = item.head, kv_head = head / p.group, d = p.head_dim;
   extern __shared__ __align__(16) unsigned char shared[];
   bf16* const qs = reinterpret_cast<bf16*>(shared);
   bf16* const douts = qs + own_rows * tile_stride<dim>;
@@ -95,11 +97,13 @@ __global__ void __launch_bounds__(threads, 2)
 template <int dim, bool with_dk, bool with_dv>
 __global__ void __launch_bounds__(threads, 2)
     backward_keys_mma_kernel(bf16* dk, bf16* dv, const bf16* dout, const bf16* q, const bf16* k, const bf16* v,
-                             const float* lse, const float* delta, const AttentionTile* tiles, AttentionParams p) {
+                             const float* lse, const float* delta, const AttentionTile* tiles, int slots,
+                             AttentionParams p) {
   constexpr int queries = step_rows<dim>;
-  const AttentionTile tile = tiles[blockIdx.x / p.kv_heads];
+  const WorkItem item = work_item(p, blockIdx.x, slots, p.kv_heads, 1);
+  const AttentionTile tile = tiles[item.slot];
   if (tile.keys == 0) return;
-  const int kv_head = blockIdx.x % p.kv_heads, d = p.head_dim;
+  const int kv_head = item.head, d = p.head_dim;
   extern __shared__ __align__(16) unsigned char shared[];
   bf16* const ks = reinterpret_cast<bf16*>(shared);
   bf16* const vs = ks + own_rows * tile_stride<dim>;
@@ -174,7 +178,7 @@ void attention_backward_mma(const Exec& exec, bf16* dq, bf16* dk, bf16* dv, cons
   attention_delta(exec, delta, dout, out, n, shape);
   attention_tiles(exec, query_tiles, cu_seqlens, sequences, n, 0, own_rows, TileOrder::last_first);
   attention_tiles(exec, key_tiles, cu_seqlens, sequences, n, 0, own_rows, TileOrder::first_first);
-  const AttentionParams p = attention_params(shape, n);
+  const AttentionParams p = attention_params(shape, n, n);
   const unsigned query_blocks = static_cast<unsigned>(slots * shape.heads);
   const unsigned key_blocks = static_cast<unsigned>(slots * shape.kv_heads);
   with_padded_dim(shape.head_dim, [&]<int dim>() {
@@ -183,12 +187,16 @@ void attention_backward_mma(const Exec& exec, bf16* dq, bf16* dk, bf16* dv, cons
       allow_shared_memory(kernel, bytes, "attention_backward");
       kernel<<<blocks, threads, bytes, stream_of(exec)>>>(arguments...);
     };
-    launch(backward_queries_mma_kernel<dim>, query_blocks, dq, dout, q, k, v, lse, delta, query_tiles, p);
+    launch(backward_queries_mma_kernel<dim>, query_blocks, dq, dout, q, k, v, lse, delta, query_tiles,
+           static_cast<int>(slots), p);
     if constexpr (dim > 128) {
-      launch(backward_keys_mma_kernel<dim, true, false>, key_blocks, dk, dv, dout, q, k, v, lse, delta, key_tiles, p);
-      launch(backward_keys_mma_kernel<dim, false, true>, key_blocks, dk, dv, dout, q, k, v, lse, delta, key_tiles, p);
+      launch(backward_keys_mma_kernel<dim, true, false>, key_blocks, dk, dv, dout, q, k, v, lse, delta, key_tiles,
+             static_cast<int>(slots), p);
+      launch(backward_keys_mma_kernel<dim, false, true>, key_blocks, dk, dv, dout, q, k, v, lse, delta, key_tiles,
+             static_cast<int>(slots), p);
     } else {
-      launch(backward_keys_mma_kernel<dim, true, true>, key_blocks, dk, dv, dout, q, k, v, lse, delta, key_tiles, p);
+      launch(backward_keys_mma_kernel<dim, true, true>, key_blocks, dk, dv, dout, q, k, v, lse, delta, key_tiles,
+             static_cast<int>(slots), p);
     }
   });
   check_launch("attention_backward");

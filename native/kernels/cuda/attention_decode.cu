@@ -205,7 +205,7 @@ void attention_decode_split(const Exec& exec, Ptr out, ConstPtr q, ConstPtr k_ca
     with_lanes(shape.head_dim, [&]<int lanes>() {
       decode_kernel<T, lanes><<<grid, threads, 0, stream_of(exec)>>>(
           partials, q.as<T>(), k_cache.as<T>(), v_cache.as<T>(), first_split, splits, static_cast<int>(past),
-          static_cast<int>(n), attention_params(shape, n), vector);
+          static_cast<int>(n), attention_params(shape, n, past + n), vector);
     });
     join_kernel<<<static_cast<unsigned>(n * shape.heads), static_cast<unsigned>(shape.head_dim), 0, stream_of(exec)>>>(
         out.as<T>(), partials, splits, static_cast<int>(shape.head_dim));

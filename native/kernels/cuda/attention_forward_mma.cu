@@ -20,12 +20,13 @@ struct ForwardTile {
 template <int dim>
 __global__ void __launch_bounds__(threads, 2)
     forward_mma_kernel(bf16* out, float* lse, const bf16* q, const bf16* k, const bf16* v, const AttentionTile* tiles,
-                       AttentionParams p) {
+                       int slots, AttentionParams p) {
   using Tile = ForwardTile<dim>;
   constexpr int mt = Tile::mt, keys = Tile::keys;
-  const AttentionTile tile = tiles[blockIdx.x / p.heads];
+  const WorkItem item = work_item(p, blockIdx.x, slots, p.heads, p.group);
+  const AttentionTile tile = tiles[item.slot];
   if (tile.keys == 0) return;
-  const int head = blockIdx.x % p.heads, kv_head = head / p.group;
+  const int head = item.head, kv_head = head / p.group;
   extern __shared__ __align__(16) unsigned char shared[];
   bf16* const qs = reinterpret_cast<bf16*>(shared);
   bf16* const ks = qs + Tile::queries * tile_stride<dim>;
@@ -142,7 +143,7 @@ void attention_forward_mma(const Exec& exec, bf16* out, float* lse, const bf16* 
     const auto kernel = forward_mma_kernel<dim>;
     allow_shared_memory(kernel, Tile::shared_bytes, "attention_forward");
     kernel<<<static_cast<unsigned>(slots * shape.heads), threads, Tile::shared_bytes, stream_of(exec)>>>(
-        out, lse, q, k, v, tiles, attention_params(shape, n));
+        out, lse, q, k, v, tiles, static_cast<int>(slots), attention_params(shape, n, past + n));
   });
   check_launch("attention_forward");
 }

@@ -28,13 +28,14 @@ __device__ __forceinline__ float dot_rows(const float* a, const float* b, int d)
 
 template <typename T, int max_dim>
 __global__ void __launch_bounds__(rows_for(max_dim) * parts)
-    forward_simt_kernel(T* out, float* lse, const T* q, const T* k, const T* v, const AttentionTile* tiles,
+    forward_simt_kernel(T* out, float* lse, const T* q, const T* k, const T* v, const AttentionTile* tiles, int slots,
                         AttentionParams p) {
   constexpr int R = rows_for(max_dim);
-  const AttentionTile tile = tiles[blockIdx.x / p.heads];
+  const WorkItem item = work_item(p, blockIdx.x, slots, p.heads, p.group);
+  const AttentionTile tile = tiles[item.slot];
   if (tile.keys == 0) return;
   extern __shared__ float shared[];
-  const int d = p.head_dim, head = blockIdx.x % p.heads, kv_head = head / p.group;
+  const int d = p.head_dim, head = item.head, kv_head = head / p.group;
   float *const qs = shared, *const kv = qs + R * (d + 1), *const scores = kv + R * (d + 1);
   const int first_query = tile.index * R, rows = min(R, tile.queries() - first_query);
   const int row = threadIdx.x / parts, part = threadIdx.x % parts;
@@ -115,12 +116,13 @@ __device__ void gradients_of_scores(float* probabilities, float* dscores, const 
 template <typename T, int max_dim>
 __global__ void __launch_bounds__(rows_for(max_dim) * parts)
     backward_queries_simt_kernel(T* dq, const T* dout, const T* q, const T* k, const T* v, const float* lse,
-                                 const float* delta, const AttentionTile* tiles, AttentionParams p) {
+                                 const float* delta, const AttentionTile* tiles, int slots, AttentionParams p) {
   constexpr int R = rows_for(max_dim);
-  const AttentionTile tile = tiles[blockIdx.x / p.heads];
+  const WorkItem item = work_item(p, blockIdx.x, slots, p.heads, p.group);
+  const AttentionTile tile = tiles[item.slot];
   if (tile.keys == 0) return;
   extern __shared__ float shared[];
-  const int d = p.head_dim, head = blockIdx.x % p.heads, kv_head = head / p.group, block = R * (d + 1);
+  const int d = p.head_dim, head = item.head, kv_head = head / p.group, block = R * (d + 1);
   float *const qs = shared, *const douts = qs + block, *const ks = douts + block, *const vs = ks + block,
                *const dscores = vs + block;
   const int first_query = tile.index * R, rows = min(R, tile.keys - first_query);
@@ -161,12 +163,13 @@ __global__ void __launch_bounds__(rows_for(max_dim) * parts)
 template <typename T, int max_dim>
 __global__ void __launch_bounds__(rows_for(max_dim) * parts)
     backward_keys_simt_kernel(T* dk, T* dv, const T* dout, const T* q, const T* k, const T* v, const float* lse,
-                              const float* delta, const AttentionTile* tiles, AttentionParams p) {
+                              const float* delta, const AttentionTile* tiles, int slots, AttentionParams p) {
   constexpr int R = rows_for(max_dim);
-  const AttentionTile tile = tiles[blockIdx.x / p.kv_heads];
+  const WorkItem item = work_item(p, blockIdx.x, slots, p.kv_heads, 1);
+  const AttentionTile tile = tiles[item.slot];
   if (tile.keys == 0) return;
   extern __shared__ float shared[];
-  const int d = p.head_dim, kv_head = blockIdx.x % p.kv_heads, block = R * (d + 1);
+  const int d = p.head_dim, kv_head = item.head, block = R * (d + 1);
   float *const qs = shared, *const douts = qs + block, *const ks = douts + block, *const vs = ks + block,
                *const dscores = vs + block, *const probabilities = dscores + R * (R + 1);
   const int key = tile.index * R, keys = min(R, tile.keys - key);
@@ -237,7 +240,7 @@ void with_max_dim(int64_t head_dim, F&& f) {
 void attention_forward_simt(const Exec& exec, Ptr out, float* lse, ConstPtr q, ConstPtr k, ConstPtr v,
                             const int32_t* cu_seqlens, int64_t sequences, int64_t n, int64_t past,
                             const AttentionShape& shape) {
-  const AttentionParams p = attention_params(shape, n);
+  const AttentionParams p = attention_params(shape, n, past + n);
   with_max_dim(shape.head_dim, [&]<int max_dim>() {
     constexpr int R = rows_for(max_dim);
     const int64_t slots = tile_slots(n, sequences, R);
@@ -248,7 +251,7 @@ void attention_forward_simt(const Exec& exec, Ptr out, float* lse, ConstPtr q, C
       const auto kernel = forward_simt_kernel<T, max_dim>;
       allow_shared_memory(kernel, bytes, "attention_forward");
       kernel<<<static_cast<unsigned>(slots * shape.heads), R * parts, bytes, stream_of(exec)>>>(
-          out.as<T>(), lse, q.as<T>(), k.as<T>(), v.as<T>(), tiles, p);
+          out.as<T>(), lse, q.as<T>(), k.as<T>(), v.as<T>(), tiles, static_cast<int>(slots), p);
     });
   });
   check_launch("attention_forward");
@@ -268,7 +271,7 @@ void attention_delta(const Exec& exec, float* delta, ConstPtr dout, ConstPtr out
 void attention_backward_simt(const Exec& exec, Ptr dq, Ptr dk, Ptr dv, ConstPtr dout, ConstPtr q, ConstPtr k,
                              ConstPtr v, ConstPtr out, const float* lse, const int32_t* cu_seqlens, int64_t sequences,
                              int64_t n, const AttentionShape& shape) {
-  const AttentionParams p = attention_params(shape, n);
+  const AttentionParams p = attention_params(shape, n, n);
   with_max_dim(shape.head_dim, [&]<int max_dim>() {
     constexpr int R = rows_for(max_dim);
     const int64_t slots = tile_slots(n, sequences, R);
@@ -284,11 +287,13 @@ void attention_backward_simt(const Exec& exec, Ptr dq, Ptr dk, Ptr dv, ConstPtr 
       const auto queries_kernel = backward_queries_simt_kernel<T, max_dim>;
       allow_shared_memory(queries_kernel, bytes, "attention_backward");
       queries_kernel<<<static_cast<unsigned>(slots * shape.heads), R * parts, bytes, stream_of(exec)>>>(
-          dq.as<T>(), dout.as<T>(), q.as<T>(), k.as<T>(), v.as<T>(), lse, delta, query_tiles, p);
+          dq.as<T>(), dout.as<T>(), q.as<T>(), k.as<T>(), v.as<T>(), lse, delta, query_tiles, static_cast<int>(slots),
+          p);
       const auto keys_kernel = backward_keys_simt_kernel<T, max_dim>;
       allow_shared_memory(keys_kernel, bytes, "attention_backward");
       keys_kernel<<<static_cast<unsigned>(slots * shape.kv_heads), R * parts, bytes, stream_of(exec)>>>(
-          dk.as<T>(), dv.as<T>(), dout.as<T>(), q.as<T>(), k.as<T>(), v.as<T>(), lse, delta, key_tiles, p);
+          dk.as<T>(), dv.as<T>(), dout.as<T>(), q.as<T>(), k.as<T>(), v.as<T>(), lse, delta, key_tiles,
+          static_cast<int>(slots), p);
     });
   });
   check_launch("attention_backward");

@@ -2,6 +2,8 @@
 // lays out a table of tiles, those with most work first, and a block takes the tile of its index.
 #pragma once
 
+#include <algorithm>
+
 #include "kernels/attention.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/context.h"
@@ -25,8 +27,9 @@ enum class TileOrder : uint8_t { last_first, first_first };
 inline int64_t tile_slots(int64_t n, int64_t sequences, int64_t rows) { return n / rows + sequences; }
 
 /// Fills `slots` = tile_slots(n, sequences, rows) tiles. `cu_seqlens` null: one sequence of n queries after `past` keys.
+/// `counter`, where blocks take their tiles one after another, is set to 0.
 void attention_tiles(const Exec& exec, AttentionTile* tiles, const int32_t* cu_seqlens, int64_t sequences, int64_t n,
-                     int64_t past, int64_t rows, TileOrder order);
+                     int64_t past, int64_t rows, TileOrder order, int* counter = nullptr);
 
 /// What every kernel needs of the shape, in the kernel's own units.
 struct AttentionParams {
@@ -36,9 +39,13 @@ struct AttentionParams {
   float scale;       // of the scores
   float scale_log2;  // the same for exp2
   int64_t n;         // rows of lse and delta: (heads, n)
+  int section;       // key heads whose keys and values fit into the L2 together
 };
 
-inline AttentionParams attention_params(const AttentionShape& shape, int64_t n) {
+/// `rows`: of k and v.
+inline AttentionParams attention_params(const AttentionShape& shape, int64_t n, int64_t rows) {
+  constexpr int64_t cached_bytes = 24 << 20;
+  const int64_t head_bytes = std::max<int64_t>(1, 4 * rows * shape.head_dim);
   return {static_cast<int>(shape.heads),
           static_cast<int>(shape.kv_heads),
           static_cast<int>(shape.heads / shape.kv_heads),
@@ -46,7 +53,22 @@ inline AttentionParams attention_params(const AttentionShape& shape, int64_t n) 
           static_cast<int>(shape.window),
           shape.scale,
           shape.scale * 1.4426950408889634f,
-          n};
+          n,
+          static_cast<int>(std::clamp<int64_t>(cached_bytes / head_bytes, 1, shape.kv_heads))};
+}
+
+/// Which tile and which head a block takes. Blocks that run together share keys and values through the L2: so a section
+/// of the heads goes first, over all tiles, then the next.
+struct WorkItem {
+  int slot, head;
+};
+
+/// `heads`: query heads (per_key_head = group) or key heads (1).
+__device__ __forceinline__ WorkItem work_item(const AttentionParams& p, int item, int slots, int heads,
+                                              int per_key_head) {
+  const int width = p.section * per_key_head, section = item / (slots * width), rest = item - section * slots * width;
+  const int present = min(width, heads - section * width);
+  return {rest / present, section * width + rest % present};
 }
 
 /// Whether the query at `position` sees `key`, both counted from the start of their sequence.

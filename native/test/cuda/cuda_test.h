@@ -26,9 +26,7 @@ class TwinArray {
  public:
   explicit TwinArray(int64_t count, bool poison = true) : host_(static_cast<size_t>(count)) {
     device_ = static_cast<T*>(cuda_allocate(std::max<size_t>(host_.size() * sizeof(T), 1)));
-    if (!poison) return;
-    const std::vector<unsigned char> bytes(host_.size() * sizeof(T), 0xff);
-    upload(cuda_exec(), device_, bytes.data(), bytes.size());
+    if (poison) this->poison();
   }
   TwinArray(const TwinArray&) = delete;
   TwinArray& operator=(const TwinArray&) = delete;
@@ -39,6 +37,11 @@ class TwinArray {
   T* device() { return device_; }
   T& operator[](int64_t i) { return host_[static_cast<size_t>(i)]; }
 
+  /// Makes the device's copy what no kernel writes.
+  void poison() {
+    const std::vector<unsigned char> bytes(host_.size() * sizeof(T), 0xff);
+    upload(cuda_exec(), device_, bytes.data(), bytes.size());
+  }
   TwinArray& to_device() {
     upload(cuda_exec(), device_, host_.data(), host_.size() * sizeof(T));
     return *this;
