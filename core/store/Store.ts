@@ -12,8 +12,9 @@ export interface Store {
   get<R>(sql: string, params?: SqlParams): R | undefined;
   all<R>(sql: string, params?: SqlParams): R[];
   /**
-   * All or nothing; nests. The work must not be asynchronous. `durable: false` does not wait for the disk: a power cut may
-   * take the last such transactions (never half of one), so it is for what files hold too.
+   * All or nothing; nests. The work must not be asynchronous. No transaction waits for the disk: it is brought there right
+   * after, beside the host's thread. A power cut in that moment may take the last ones (never half of one). `durable: false`
+   * leaves even that to the next: for what files hold too.
    */
   transaction<T>(work: () => T, options?: { durable: boolean }): T;
   /** A long read, on another thread and a connection of its own. It may call `f32_at(blob, index)`. */

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import Database from 'better-sqlite3';
 import { CaravanError } from '../shared/contract/errors.ts';
 import { migrate } from './migrate.ts';
+import { createLogSync } from './logSync.ts';
 import { createReader } from './reader.ts';
 import type { SqlParams, SqlValue, Store } from './Store.ts';
 
@@ -68,8 +69,8 @@ function connect(file: string): Database.Database {
         place: { file },
         mend: 'Keep the home on a local disk, not a network share: set CARAVAN_HOME.',
       });
-    // After the switch to WAL: this build falls back to NORMAL at the first write otherwise.
-    database.pragma('synchronous = FULL');
+    // A commit waits for no disk, which may take 100 ms; createLogSync brings it there right after.
+    database.pragma('synchronous = NORMAL');
     database.pragma('foreign_keys = ON');
     database.pragma('busy_timeout = 5000');
     database.pragma('trusted_schema = OFF');
@@ -120,6 +121,7 @@ function explain(error: unknown, file: string): CaravanError {
 function wrap(database: Database.Database, file: string, notes: string[], reserveBytes: number): Store {
   const statements = new Map<string, Database.Statement>();
   const reader = createReader(file);
+  const logSync = createLogSync(`${file}-wal`);
   const reserve = `${file}.reserve`;
   let closed = false;
   // A reserve that the disk has no room for is no reserve: leave none half-written.
@@ -165,12 +167,20 @@ function wrap(database: Database.Database, file: string, notes: string[], reserv
     }
   }
 
+  /** What is to be done for a transaction that has just ended. */
+  function committed(durable: boolean): void {
+    if (database.inTransaction) return;
+    if (durable) logSync.request();
+    if (sizeOf(`${file}-wal`) > checkpointBytes) reader.checkpoint();
+  }
+
   return {
     file,
     notes,
     sqliteVersion: database.prepare('SELECT sqlite_version() AS v').pluck().get() as string,
     run(sql, params = []) {
       const { changes, lastInsertRowid } = explained(() => prepare(sql).run(bound(params)));
+      committed(true);
       return { changes, lastInsertRowid: Number(lastInsertRowid) };
     },
     get<R>(sql: string, params: SqlParams = []) {
@@ -180,14 +190,9 @@ function wrap(database: Database.Database, file: string, notes: string[], reserv
       return explained(() => prepare(sql).all(bound(params)) as R[]);
     },
     transaction<T>(work: () => T, { durable } = { durable: true }): T {
-      if (durable || database.inTransaction) return explained(() => database.transaction(work).immediate());
-      database.pragma('synchronous = NORMAL');
-      try {
-        return explained(() => database.transaction(work).immediate());
-      } finally {
-        database.pragma('synchronous = FULL');
-        if (sizeOf(`${file}-wal`) > checkpointBytes) reader.checkpoint();
-      }
+      const result = explained(() => database.transaction(work).immediate());
+      committed(durable);
+      return result;
     },
     query: (sql, params = []) => reader.query(sql, params),
     releaseReserve,
@@ -195,6 +200,7 @@ function wrap(database: Database.Database, file: string, notes: string[], reserv
       if (closed) return;
       closed = true;
       await reserved;
+      await logSync.close();
       await reader.close();
       statements.clear();
       database.pragma('optimize');

@@ -74,6 +74,9 @@ const columns: Record<StepMetric, string> = {
 export function createStepTable(store: Store): StepTable {
   return {
     addStep(run, line) {
+      // Sources lie by name first, so that finding those of one step means reading them all: only where it was there before.
+      if (store.get('SELECT 1 FROM steps WHERE run_key = ? AND step = ?', [run, line.step]))
+        store.run('DELETE FROM step_sources WHERE run_key = ? AND step = ?', [run, line.step]);
       store.run(`INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, [
         run,
         line.step,
@@ -93,7 +96,6 @@ export function createStepTable(store: Store): StepTable {
         line.memoryBytes,
         line.at,
       ]);
-      store.run('DELETE FROM step_sources WHERE run_key = ? AND step = ?', [run, line.step]);
       for (const { source, loss, targetTokens } of line.lossBySource)
         store.run('INSERT OR REPLACE INTO step_sources VALUES (?, ?, ?, ?, ?)', [
           run,
