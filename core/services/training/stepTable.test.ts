@@ -52,6 +52,14 @@ test('short series come whole', async () => {
   ]);
 });
 
+test('a step that comes again leaves nothing of what it was', async () => {
+  add(2);
+  add(1, () => ({ lossBySource: [{ source: 'other', loss: 7, targetTokens: 1 }] }));
+  const [first, second] = await steps.readSteps(key, 1, 10);
+  expect(first!.lossBySource.map(({ source }) => source)).toEqual(['other']);
+  expect(second!.lossBySource.map(({ source }) => source)).toEqual(['a', 'b']);
+});
+
 test('a bucket keeps its extremes and ends at its last value', async () => {
   add(100, (step) => ({ loss: step === 42 ? 999 : step === 43 ? -5 : step }));
   const [series] = await read(['loss'], 10);
