@@ -334,6 +334,11 @@ int main(int argc, char** argv) {
     dense("own kernel: forward gate/up", Product::forward, 8192, 11008, 4096, false, false);
     dense("own kernel: backward gate/up", Product::backward_input, 8192, 11008, 4096, false, false);
     dense("own kernel: dw 4096x4096", Product::backward_weight, 8192, 4096, 4096, false, true);
+    context->use_wgmma(false);
+    dense("own kernel for any GPU: 8192^3", Product::forward, 8192, 8192, 8192, false, false);
+    dense("own kernel for any GPU: forward gate/up", Product::forward, 8192, 11008, 4096, false, false);
+    grouped("own kernel for any GPU: adapters E=8 down forward", Product::forward, 8, 16384, 512, 4096);
+    grouped("own kernel for any GPU: adapters E=8 down dw", Product::backward_weight, 8, 16384, 512, 4096);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "cuda_matmul_bench: %s\n", error.what());
     return 1;

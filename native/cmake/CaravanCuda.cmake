@@ -8,6 +8,10 @@ else()
   set(CMAKE_CUDA_ARCHITECTURES ${CARAVAN_CUDA_ARCH})
 endif()
 enable_language(CUDA)
+# Hopper's own instructions need its name with the a, which nvcc does not take `native` for.
+if(CARAVAN_CUDA_ARCH STREQUAL "native" AND "${CMAKE_CUDA_ARCHITECTURES_NATIVE}" MATCHES "^90(-real)?$")
+  set(CMAKE_CUDA_ARCHITECTURES 90a-real)
+endif()
 set(CMAKE_CUDA_STANDARD 20)
 set(CMAKE_CUDA_STANDARD_REQUIRED ON)
 # CMake 3.25 does not know that nvcc can.

@@ -43,6 +43,9 @@ class Context {
   /// Null where the library is missing, or was told not to be used: products then run on our own kernels.
   CublasLt* cublaslt() const { return use_cublaslt_ ? cublaslt_.get() : nullptr; }
   void use_cublaslt(bool use) { use_cublaslt_ = use; }
+  /// Whether Hopper's own instructions are used where the device and the build have them.
+  bool uses_wgmma() const { return use_wgmma_; }
+  void use_wgmma(bool use) { use_wgmma_ = use; }
 
  private:
   int device_ = 0;
@@ -55,6 +58,7 @@ class Context {
   size_t workspace_bytes_ = 0;
   std::unique_ptr<CublasLt> cublaslt_;
   bool use_cublaslt_ = true;
+  bool use_wgmma_ = true;
 };
 
 inline cudaStream_t stream_of(const Exec& exec) { return exec.cuda->stream(); }

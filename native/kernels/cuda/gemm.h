@@ -40,6 +40,8 @@ struct Gemm {
 
 /// Both operands bf16.
 void gemm_mma(const Exec& exec, const Gemm& gemm);
+/// Both operands bf16; false where this GPU is no Hopper, or rows are not 16-byte aligned.
+bool gemm_wgmma(const Exec& exec, const Gemm& gemm);
 /// Any mixture of f32 and bf16, multiplied and added in fp32.
 void gemm_simt(const Exec& exec, const Gemm& gemm);
 

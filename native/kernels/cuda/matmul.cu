@@ -60,7 +60,8 @@ void run(const Exec& exec, const Gemm& gemm, const Scratch& scratch) {
     if (cublaslt->run(exec, gemm, scratch.cublaslt)) return;
   }
   const bool both_bf16 = gemm.a.data.dtype == DType::bf16 && gemm.b.data.dtype == DType::bf16;
-  both_bf16 ? gemm_mma(exec, gemm) : gemm_simt(exec, gemm);
+  if (!both_bf16) return gemm_simt(exec, gemm);
+  if (!gemm_wgmma(exec, gemm)) gemm_mma(exec, gemm);
 }
 
 Gemm product(Ptr c, int64_t m, int64_t n, int64_t k, float scale, bool accumulate) {

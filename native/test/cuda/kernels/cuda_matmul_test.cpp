@@ -118,15 +118,17 @@ const Case cases[] = {
     {200, 128, 512, 1.0f, true, false}, {257, 384, 192, 0.125f, true, true}, {384, 256, 1024, 1.0f, false, false},
 };
 
-/// Runs `body` by cuBLASLt, where it is there, and by our own kernels.
+/// Runs `body` by cuBLASLt, where it is there, and by our own kernels, with those of Hopper and without.
 template <typename F>
 void each_way(F body) {
-  for (const bool own : {false, true}) {
-    if (!own && !cuda::cublaslt_library().found()) continue;
-    cuda_exec().cuda->use_cublaslt(!own);
-    body(own ? std::string(", own") : std::string(", cuBLASLt"));
-  }
-  cuda_exec().cuda->use_cublaslt(true);
+  cuda::Context& context = *cuda_exec().cuda;
+  if (cuda::cublaslt_library().found()) body(std::string(", cuBLASLt"));
+  context.use_cublaslt(false);
+  if (context.compute_capability() == 90) body(std::string(", own"));
+  context.use_wgmma(false);
+  body(std::string(", own for any GPU"));
+  context.use_wgmma(true);
+  context.use_cublaslt(true);
 }
 
 /// What `call` writes into a copy of y, by both devices. Twice on the GPU: the bits are the same.
