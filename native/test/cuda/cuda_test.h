@@ -66,9 +66,9 @@ class TwinArray {
 };
 
 /// Every element of the device's copy against the host's: |a - b| <= relative * max|b| over the tensor, bit for bit
-/// where `relative` is 0. NaN never passes.
+/// where `relative` is 0; `absolute` is allowed beside it where large terms may cancel. NaN never passes.
 template <typename T>
-void check_equal(TwinArray<T>& array, double relative, const std::string& what) {
+void check_equal(TwinArray<T>& array, double relative, const std::string& what, double absolute = 0.0) {
   INFO(what);
   double largest = 0.0;
   for (int64_t i = 0; i < array.count(); ++i) largest = std::max(largest, std::fabs(static_cast<double>(array[i])));
@@ -76,7 +76,7 @@ void check_equal(TwinArray<T>& array, double relative, const std::string& what) 
   int64_t wrong = 0;
   for (int64_t i = 0; i < array.count(); ++i) {
     const double a = static_cast<double>(found[static_cast<size_t>(i)]), b = static_cast<double>(array[i]);
-    const bool equal = relative == 0.0 ? a == b : std::fabs(a - b) <= relative * largest;
+    const bool equal = relative == 0.0 ? a == b : std::fabs(a - b) <= std::max(relative * largest, absolute);
     if (!equal && wrong++ == 0) {
       FAIL_CHECK("element " << i << " of " << array.count() << ": " << a << " on the GPU, " << b << " on the CPU");
     }

@@ -32,10 +32,11 @@ void compare(int64_t count, int64_t shift) {
     gelu_backward(exec, at(dgelu), at(dout), at(gate), count);
   }
   check_equal(out, limit<T>, "swiglu " + what);
-  check_equal(dgate, limit<T>, "dgate " + what);
+  check_equal(dgate, limit<T>, "dgate " + what, 1e-6);
   check_equal(dup, limit<T>, "dup " + what);
-  check_equal(gelu, limit<T>, "gelu " + what);
-  check_equal(dgelu, limit<T>, "dgelu " + what);
+  // Far below zero 1 + erf cancels.
+  check_equal(gelu, limit<T>, "gelu " + what, 1e-6);
+  check_equal(dgelu, limit<T>, "dgelu " + what, 1e-6);
 }
 
 template <typename T, typename S>

@@ -166,7 +166,8 @@ TEST_CASE("the balance loss on the GPU equals its CPU twin, and its gradient") {
       balance_loss_backward(exec, on(exec, dlogits), 0.7f, on(exec, d.logits), on(exec, tokens), d.valid_on(exec), s.n,
                             s.experts, s.top_k);
     }
-    check_equal(dlogits, 1e-5, what + " dlogits");
+    // Where an expert's share is near the mean the difference cancels.
+    check_equal(dlogits, 1e-5, what + " dlogits", 4e-7 * static_cast<double>(s.experts) / static_cast<double>(s.n));
   });
 }
 

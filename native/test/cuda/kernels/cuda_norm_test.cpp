@@ -37,9 +37,11 @@ void compare(int64_t n, int64_t c, int64_t shift) {
     rmsnorm_backward(exec, at(dx_sum), floats(dweight), at(dy), at(x), floats(rstd), at(weight), n, c, true);
   }
   constexpr double limit = sizeof(T) == 4 ? 2e-6 : 8e-3;
+  // In a row of one element the two terms of dx are nearly equal.
+  const double cancelled = c == 1 ? 1e-5 : 0.0;
   check_equal(y, limit, "y " + what);
-  check_equal(dx, limit, "dx " + what);
-  check_equal(dx_sum, limit, "dx += " + what);
+  check_equal(dx, limit, "dx " + what, cancelled);
+  check_equal(dx_sum, limit, "dx += " + what, cancelled);
   check_equal(dweight, 2e-6, "dweight " + what);
 }
 
