@@ -11,7 +11,7 @@ describe.runIf(runnable)('training from the window', () => {
   let bench: RealWorkbench;
   beforeAll(async () => {
     bench = await startRealWorkbench();
-  });
+  }, 300_000);
   afterAll(() => bench?.close());
   const row = (key: string) => bench.page.locator(`[data-field="${key}"]`);
   const entry = (key: string) => row(key).locator('input, select').first();

@@ -261,7 +261,10 @@ describe.runIf(runnable)('the workbench', () => {
     await expect.poll(() => page.getByText('stopped ·').count()).toBe(2);
     const asked = host.called.filter(({ name }) => name === 'generateAnswer');
     expect(new Set(asked.map(({ params }) => (params as { model: string }).model)).size).toBe(2);
-    expect(page.url()).toMatch(/beside=t\d+/);
+    expect(page.url()).toMatch(/#\/chat\/t\d+$/);
+    // A reload comes back to both panes.
+    await page.reload();
+    await page.getByRole('region', { name: 'Model beside' }).waitFor();
   });
 
   test('a lost host: said at once, reconnected by itself, state read again', async () => {
@@ -331,7 +334,7 @@ describe.runIf(runnable)('the workbench', () => {
       settings: '/runs/r2?view=settings',
       log: '/runs/r2?view=log',
       compare: '/runs/compare/r1,r2',
-      chat: '/chat/t1?beside=t2',
+      chat: '/chat/t1',
       'new chat': '/chat',
       jobs: '/jobs?log=j2',
     };

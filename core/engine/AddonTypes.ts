@@ -317,6 +317,8 @@ export interface AddonModel {
   score(rows: Int32Array[], firstScored: number[]): Promise<ScoreResult[]>;
   /** Which experts each row's tokens chose; rows carry a group number (a source, say) below `groups`. */
   route(rows: Int32Array[], group: number[], groups: number): Promise<RouteResult>;
+  /** Which experts each token of one row chose in each layer. */
+  routeTokens(row: Int32Array): Promise<TokenRoutes>;
   /** Logits (tokens, vocab) of every position of one row; for tests and parity. */
   logits(row: Int32Array): Promise<Float32Array>;
   dispose(): void;
@@ -382,6 +384,15 @@ export interface RouteResult {
   any: Float64Array;
   /** Tokens per group. */
   tokens: Float64Array;
+}
+
+export interface TokenRoutes {
+  layers: number;
+  experts: number;
+  topK: number;
+  /** (tokens, layers, topK): each token's experts, best first, and their weights. */
+  chosen: Int32Array;
+  weights: Float32Array;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
  * nothing with it but what it was asked to do.
  */
 import type { CaravanError } from '../shared/contract/errors.ts';
-import type { Sampling, Answer } from '../shared/chat/chat.ts';
+import type { Answer, Sampling, SpelledToken, TokenRoutes } from '../shared/chat/chat.ts';
 import type { Message } from '../shared/dataset/source.ts';
 import type { TemplateTokens } from '../shared/dataset/template.ts';
 import type { ExportRecord } from '../shared/model/export.ts';
@@ -57,13 +57,17 @@ export interface TrainingEngine {
   readonly ended: Promise<TrainingEnd>;
 }
 
-export interface GenerateRequest {
-  model: OpenModelOptions;
-  answerId: string;
+/** A conversation on its way to tokens. A last message of the assistant is an answer that goes on: it gets no end. */
+export interface PromptRequest {
   messages: Message[];
   template: 'camelidae' | 'model';
   tokens: TemplateTokens;
   tokenizerPath: string;
+}
+
+export interface GenerateRequest extends PromptRequest {
+  model: OpenModelOptions;
+  answerId: string;
   sampling: Sampling;
   /** Further ids that end an answer (generation_config's `eos_token_id`). */
   stopIds: number[];
@@ -95,6 +99,13 @@ export interface InferenceEngine {
     onProgress: (stage: string, done: number, total: number) => void,
     signal: AbortSignal,
   ): Promise<ExportRecord>;
+  /** The prompt's tokens as the model sees them. */
+  renderPrompt(request: PromptRequest): Promise<SpelledToken[]>;
+  /** Which experts each token goes to. */
+  routeTokens(
+    model: OpenModelOptions,
+    of: PromptRequest | { text: string; tokenizerPath: string },
+  ): Promise<TokenRoutes>;
   plan(options: TrainOptions): Promise<TrainingPlan>;
   /** One timed step of the longest batch. */
   probe(options: TrainOptions): Promise<{ stepMs: number; tokensPerSecond: number }>;

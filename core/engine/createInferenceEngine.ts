@@ -54,6 +54,8 @@ export function createInferenceEngine(
         signal.removeEventListener('abort', cancel);
       }
     },
+    renderPrompt: (params) => engine.request('renderPrompt', params),
+    routeTokens: (model, of) => engine.request('routeTokens', { model, of }),
     plan: (options) => engine.request('plan', { options }),
     probe: (options) => engine.request('probe', { options }),
     listCheckpoints: (checkpointDir) => engine.request('listCheckpoints', { checkpointDir }),

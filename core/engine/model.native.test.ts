@@ -156,6 +156,15 @@ describe.runIf(needs('addon'))('the addon runs a model', () => {
       experts.push(...token.experts!);
     });
     expect(experts).toHaveLength(6);
+    const tokens = await crafted.routeTokens(row);
+    expect(tokens).toMatchObject({ layers: 2, experts: 2, topK: 1 });
+    expect(tokens.weights).toEqual(new Float32Array(8).fill(1));
+    // (tokens, layers, topK): what `route` counts, group 1 being this row.
+    const counted = [0, 0, 0, 0];
+    tokens.chosen.forEach((expert, at) => counted[(at % 2) * 2 + expert]!++);
+    expect(counted).toEqual([...route.any.subarray(4)]);
+    await expect(model.routeTokens(row)).rejects.toEqual(bad('experts'));
+    await expect(crafted.routeTokens(Int32Array.of(5000))).rejects.toEqual(bad('5000'));
     await expect(model.route([row], [0], 1)).rejects.toEqual(bad('experts'));
     await expect(crafted.route([row], [2], 2)).rejects.toEqual(bad('group'));
     crafted.dispose();

@@ -1,8 +1,9 @@
 /** The protocol between a host and its engine processes. Both ends parse what they receive. */
 import * as z from 'zod';
 import { answerMessageSchemas, requestMessageSchema } from '../process/requestMessages.ts';
-import { answerSchema, samplingSchema } from '../shared/chat/chat.ts';
+import { answerSchema, samplingSchema, spelledTokenSchema, tokenRoutesSchema } from '../shared/chat/chat.ts';
 import { contractErrorSchema } from '../shared/contract/errors.ts';
+import { templates } from '../shared/dataset/recipe.ts';
 import { messageSchema } from '../shared/dataset/source.ts';
 import { exportLayouts, exportRecordSchema, exportTypes, mergeBases } from '../shared/model/export.ts';
 import type {
@@ -121,6 +122,21 @@ const routeResult: z.ZodType<RouteResult> = z.object({
   tokens: float64,
 });
 
+const templateTokens = z.object({
+  bos: z.string().nullable(),
+  eos: z.string().nullable(),
+  specials: z.array(z.string()).readonly(),
+  chatTemplate: z.string().nullable(),
+});
+
+/** A conversation on its way to tokens. */
+const prompt = z.object({
+  messages: z.array(messageSchema),
+  template: z.enum(templates),
+  tokens: templateTokens,
+  tokenizerPath: z.string(),
+});
+
 const deviceInfo: z.ZodType<DeviceInfo> = z.object({
   kind: z.enum(['cpu', 'cuda']),
   name: z.string(),
@@ -140,13 +156,6 @@ const buildInfo: z.ZodType<BuildInfo> = z.object({
 });
 
 const nothing = z.object({});
-
-const templateTokens = z.object({
-  bos: z.string().nullable(),
-  eos: z.string().nullable(),
-  specials: z.array(z.string()).readonly(),
-  chatTemplate: z.string().nullable(),
-});
 
 /** What an engine is asked and answers. */
 export const requests = {
@@ -177,17 +186,22 @@ export const requests = {
     result: exportRecordSchema,
   },
   generate: {
-    params: z.object({
+    params: prompt.extend({
       model: openModelOptions,
       answerId: z.string(),
-      messages: z.array(messageSchema),
-      template: z.enum(['camelidae', 'model']),
-      tokens: templateTokens,
-      tokenizerPath: z.string(),
       sampling: samplingSchema,
       stopIds: z.array(z.number().int()),
     }),
     result: answerSchema,
+  },
+  renderPrompt: { params: prompt, result: z.array(spelledTokenSchema) },
+  /** Of a conversation, or of a text alone. */
+  routeTokens: {
+    params: z.object({
+      model: openModelOptions,
+      of: z.union([prompt, z.object({ text: z.string(), tokenizerPath: z.string() })]),
+    }),
+    result: tokenRoutesSchema,
   },
   score: {
     params: z.object({

@@ -1,10 +1,12 @@
 import { stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
-import { encodeConversations } from '../prompt/encodeConversations.ts';
+import { encodeConversations, type EncodedConversation } from '../prompt/encodeConversations.ts';
 import { renderJinja } from '../prompt/renderJinja.ts';
-import type { Answer } from '../shared/chat/chat.ts';
+import { spellTokens } from '../prompt/spellTokens.ts';
+import type { Answer, SpelledToken } from '../shared/chat/chat.ts';
 import { CaravanError } from '../shared/contract/errors.ts';
-import { renderTemplate } from '../shared/dataset/template.ts';
+import type { Message } from '../shared/dataset/source.ts';
+import { renderTemplate, type TemplatePiece } from '../shared/dataset/template.ts';
 import type { Addon, AddonModel, AddonTokenizer, OpenModelOptions } from './AddonTypes.ts';
 import { exportModel } from './exportModel.ts';
 import { keepOpen } from './keepOpen.ts';
@@ -26,7 +28,8 @@ export interface ServedInference {
   cancel(answerId: string): void;
 }
 
-const modelsKept = 2;
+/** As many as a window puts side by side. */
+const modelsKept = 4;
 const tokenizersKept = 4;
 /** Texts wait for one another so long: what comes within one frame of a window is one message. */
 const textBatchMs = 16;
@@ -68,8 +71,49 @@ export function serveInference(addon: Addon): ServedInference {
     return tokenizers.with(`${path}\n${changed}`, () => addon.openTokenizer(path), use);
   }
 
+  async function encode(
+    tokenizer: AddonTokenizer,
+    { template, messages, tokens }: RequestParams<'renderPrompt'>,
+  ): Promise<EncodedConversation> {
+    const pieces = renderTemplate(template, messages, tokens, renderJinja);
+    const [encoded] = await encodeConversations(tokenizer, [openAnswer(pieces, messages)], 1);
+    return encoded!;
+  }
+
+  async function routeTokens({
+    model,
+    of,
+  }: RequestParams<'routeTokens'>): Promise<RequestResult<'routeTokens'>> {
+    return withTokenizer(of.tokenizerPath, (tokenizer) =>
+      withModel(model, async (opened) => {
+        const encoded =
+          'text' in of
+            ? unasked((await encodeTexts(tokenizer, [of.text], 1))[0]!)
+            : await encode(tokenizer, of);
+        const routes = await opened.routeTokens(encoded.ids);
+        const { layers, experts, topK } = routes;
+        const size = layers * topK;
+        const runs = spell(tokenizer, encoded);
+        // Of tokens that make one character together, the last one's experts: it is the one that completes it.
+        const ends: number[] = [];
+        let end = 0;
+        for (const { ids } of runs) ends.push((end += ids.length));
+        const ofRuns = (values: Int32Array | Float32Array) =>
+          ends.flatMap((to) => Array.from(values.subarray((to - 1) * size, to * size)));
+        return {
+          layers,
+          experts,
+          topK,
+          tokens: runs,
+          chosen: ofRuns(routes.chosen),
+          weights: ofRuns(routes.weights),
+        };
+      }),
+    );
+  }
+
   async function generate(params: RequestParams<'generate'>, tell: TellText): Promise<Answer> {
-    const { answerId, messages, template, tokens, sampling } = params;
+    const { answerId, tokens, sampling } = params;
     if (answers.has(answerId))
       throw new CaravanError('bad_option', `answerId "${answerId}" is that of an answer under way`);
     const answer = { cancelled: false, model: null as AddonModel | null };
@@ -79,17 +123,16 @@ export function serveInference(addon: Addon): ServedInference {
       return await withTokenizer(params.tokenizerPath, (tokenizer) =>
         withModel(params.model, async (model): Promise<Answer> => {
           const started = performance.now();
-          const pieces = renderTemplate(template, messages, tokens, renderJinja);
-          const [prompt] = await encodeConversations(tokenizer, [pieces], 1);
+          const prompt = await encode(tokenizer, params);
           const eos = tokens.eos === null ? null : tokenizer.tokenToId(tokens.eos);
-          if (answer.cancelled) return cancelledAnswer(prompt!.ids.length);
+          if (answer.cancelled) return cancelledAnswer(prompt.ids.length);
           answer.model = model;
           const first: { ms?: number } = {};
           const { maxTokens, temperature, topK, topP, minP, repetitionPenalty, seed, stop } = sampling;
           const result = await model.generate(
             {
               generationId: answerId,
-              promptIds: prompt!.ids,
+              promptIds: prompt.ids,
               maxTokens,
               temperature,
               ...(topK !== undefined && { topK }),
@@ -154,6 +197,11 @@ export function serveInference(addon: Addon): ServedInference {
           );
         }),
       ),
+    renderPrompt: (params) =>
+      withTokenizer(params.tokenizerPath, async (tokenizer) =>
+        spell(tokenizer, await encode(tokenizer, params)),
+      ),
+    routeTokens,
     plan: ({ options }) => addon.planTraining(options),
     async probe({ options }) {
       // It measures what training will have: the memory of models that nobody talks to.
@@ -175,6 +223,27 @@ export function serveInference(addon: Addon): ServedInference {
       answer.model?.cancel(answerId);
     },
   };
+}
+
+/** An answer that is to go on ends where its text ends, without what the template puts behind answers. */
+function openAnswer(pieces: TemplatePiece[], messages: readonly Message[]): TemplatePiece[] {
+  if (messages.at(-1)?.role !== 'assistant') return pieces;
+  const last = pieces.findLastIndex(({ kind, target }) => kind === 'text' && target);
+  return pieces.slice(0, last + 1);
+}
+
+function unasked(ids: Int32Array): EncodedConversation {
+  return { ids, targets: new Uint8Array(ids.length) };
+}
+
+function spell(tokenizer: AddonTokenizer, { ids, targets }: EncodedConversation): SpelledToken[] {
+  const mayJoin = (place: number, first: number) => targets[place] === targets[first];
+  return spellTokens(tokenizer, ids, mayJoin).map(({ from, to, text, special }) => ({
+    text,
+    ids: Array.from(ids.subarray(from, to)),
+    special,
+    target: targets[from] === 1,
+  }));
 }
 
 function cancelledAnswer(promptTokens: number): Answer {

@@ -62,6 +62,16 @@ Napi::Value route_to_js(Napi::Env env, const RouteResult& route) {
   return result;
 }
 
+Napi::Value token_routes_to_js(Napi::Env env, const TokenRoutes& routes) {
+  const Napi::Object result = Napi::Object::New(env);
+  result.Set("layers", number(env, routes.layers));
+  result.Set("experts", number(env, routes.experts));
+  result.Set("topK", number(env, routes.top_k));
+  result.Set("chosen", int32_array(env, routes.chosen));
+  result.Set("weights", float32_array(env, routes.weights));
+  return result;
+}
+
 }  // namespace
 
 std::vector<std::vector<int32_t>> to_rows(Napi::Value value, const std::string& what) {
@@ -82,7 +92,8 @@ Napi::Function ModelObject::define(Napi::Env env) {
                       InstanceAccessor<&T::top_k>("topK"), InstanceAccessor<&T::memory_bytes>("memoryBytes"),
                       InstanceMethod<&T::generate>("generate"), InstanceMethod<&T::cancel>("cancel"),
                       InstanceMethod<&T::score>("score"), InstanceMethod<&T::route>("route"),
-                      InstanceMethod<&T::logits>("logits"), InstanceMethod<&T::dispose>("dispose")});
+                      InstanceMethod<&T::route_tokens>("routeTokens"), InstanceMethod<&T::logits>("logits"),
+                      InstanceMethod<&T::dispose>("dispose")});
 }
 
 Napi::Value ModelObject::open(const Napi::CallbackInfo& info) {
@@ -178,6 +189,14 @@ Napi::Value ModelObject::route(const Napi::CallbackInfo& info) {
           return used->route(rows, group, groups);
         },
         route_to_js);
+  });
+}
+
+Napi::Value ModelObject::route_tokens(const Napi::CallbackInfo& info) {
+  return promised(info.Env(), [&]() -> Napi::Value {
+    return PromiseWorker<TokenRoutes>::run(
+        info.Env(), [used = model(), row = to_ids(info[0], "routeTokens: row")] { return used->route_tokens(row); },
+        token_routes_to_js);
   });
 }
 

@@ -36,6 +36,7 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
   Napi::Value cancel(const Napi::CallbackInfo& info);
   Napi::Value score(const Napi::CallbackInfo& info);
   Napi::Value route(const Napi::CallbackInfo& info);
+  Napi::Value route_tokens(const Napi::CallbackInfo& info);
   Napi::Value logits(const Napi::CallbackInfo& info);
   Napi::Value dispose(const Napi::CallbackInfo& info);
 

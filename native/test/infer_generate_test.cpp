@@ -208,7 +208,7 @@ TEST_CASE("reported experts are those of the pass that gave the token, in every 
   all.insert(all.end(), result.ids.begin(), result.ids.end());
   PackedPass pass(exec, session.model, DType::f32);
   const std::span<const int32_t> row = all;
-  pass.run({&row, 1}, [&](const Layer& layer, const int32_t* chosen) {
+  pass.run({&row, 1}, [&](const Layer& layer, const int32_t* chosen, const float*) {
     for (size_t i = 0; i < tokens.size(); ++i) {
       REQUIRE(tokens[i].experts.size() == 4);
       const size_t at = static_cast<size_t>(layer.index) * 2;
@@ -235,7 +235,7 @@ TEST_CASE("routing is counted by group, layer and slot; an expert that nobody ch
   PackedPass pass(exec, session.model, DType::f32);
   for (size_t r = 0; r < rows.size(); ++r) {
     const std::span<const int32_t> row = rows[r];
-    pass.run({&row, 1}, [&](const Layer& layer, const int32_t* chosen) {
+    pass.run({&row, 1}, [&](const Layer& layer, const int32_t* chosen, const float*) {
       for (size_t t = 0; t < row.size(); ++t) {
         const size_t at = static_cast<size_t>((group[r] * 2 + layer.index) * 4);
         first[at + static_cast<size_t>(chosen[2 * t])] += 1.0;

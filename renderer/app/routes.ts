@@ -2,7 +2,7 @@ import { createRouter, createWebHashHistory, type Router } from 'vue-router';
 
 declare module 'vue-router' {
   interface RouteMeta {
-    section: 'home' | 'datasets' | 'train' | 'runs' | 'chat' | 'jobs';
+    section: 'home' | 'datasets' | 'train' | 'runs' | 'chat' | 'jobs' | 'routing';
     title: string;
     /** Another address is another instance: the screen holds what belongs to one subject alone. */
     oneSubject?: boolean;
@@ -69,6 +69,11 @@ export function createRoutes(): Router {
         meta: { section: 'chat', title: 'Chat' },
         // An absent parameter arrives as an empty string.
         props: ({ params }) => (params['id'] ? { id: params['id'] } : {}),
+      },
+      {
+        path: '/routing',
+        component: () => import('../features/routing/RoutingScreen.vue'),
+        meta: { section: 'routing', title: 'Routing' },
       },
       {
         path: '/jobs',

@@ -1,6 +1,7 @@
 import { defineStore } from 'pinia';
-import { shallowRef, type ShallowRef } from 'vue';
-import type { Answer, ChatMessage, ChatThread, Sampling } from '../../core/shared/chat/chat.ts';
+import { computed, shallowRef, type ShallowRef } from 'vue';
+import type { ChatMessage, ChatThread, Sampling } from '../../core/shared/chat/chat.ts';
+import type { CallResult } from '../../core/shared/contract/contract.ts';
 import { CaravanError, type ContractErrorData } from '../../core/shared/contract/errors.ts';
 import type { Message } from '../../core/shared/dataset/source.ts';
 import { useFrameBatch } from '../composables/useFrameBatch.ts';
@@ -91,10 +92,11 @@ export const useChatStore = defineStore('chat', () => {
       conversation.value = { ...conversation.value, problem: CaravanError.from(error).toData() };
     }
   }
-  async function createThread(title: string, model: string): Promise<ChatThread> {
-    const thread = await host.call('createThread', { title, model });
+  async function createThread(title: string, model: string, parent: string | null): Promise<ChatThread> {
+    const thread = await host.call('createThread', { title, model, parent });
     const conversation = conversationOf(thread.id);
     conversation.value = { ...conversation.value, thread };
+    threads.value = [thread, ...threads.value.filter((other) => other.id !== thread.id)];
     return thread;
   }
   async function removeThread(id: string): Promise<void> {
@@ -102,24 +104,47 @@ export const useChatStore = defineStore('chat', () => {
     conversations.delete(id);
     await refresh();
   }
+  /** Lets a pane become a thread of its own. */
+  async function release(id: string): Promise<void> {
+    await host.call('updateThread', { id, parent: null });
+    await refresh();
+  }
 
-  /** Asks and streams the answer into the conversation. Without `question`, the last one is asked again. */
-  async function ask(id: string, question: string | null, options: AnswerOptions): Promise<void> {
+  /** Asks and streams the answer into the conversation. */
+  function ask(id: string, question: string, options: AnswerOptions): Promise<void> {
+    return generate(id, [...conversationOf(id).value.messages, localMessage('user', question)], options);
+  }
+  /** Asks a question of the conversation once more, in other words if given; what came after it goes. */
+  function askAgain(id: string, options: AnswerOptions, at?: number, question?: string): Promise<void> {
+    const { messages } = conversationOf(id).value;
+    const place = at ?? messages.findLastIndex(({ role }) => role === 'user');
+    const asked = question === undefined ? messages[place]! : localMessage('user', question);
+    return generate(id, [...messages.slice(0, place), asked], options);
+  }
+  /** Lets the last answer, which was cut, go on. */
+  function goOn(id: string, options: AnswerOptions): Promise<void> {
+    return generate(id, conversationOf(id).value.messages, options, true);
+  }
+
+  async function generate(
+    id: string,
+    messages: ChatMessage[],
+    options: AnswerOptions,
+    continues = false,
+  ): Promise<void> {
     const conversation = conversationOf(id);
     if (conversation.value.answering !== null) return;
-    const messages =
-      question === null
-        ? withoutLastAnswer(conversation.value.messages)
-        : [...conversation.value.messages, localMessage('user', question)];
+    const begun = continues ? messages.at(-1)!.content : '';
+    const before = continues ? messages.slice(0, -1) : messages;
     const answerId = crypto.randomUUID();
     conversation.value = {
       ...conversation.value,
-      messages,
+      messages: before,
       problem: null,
       answering: {
         answerId,
         model: options.model,
-        text: '',
+        text: begun,
         tokens: 0,
         startedAt: Date.now(),
         stopping: false,
@@ -134,10 +159,11 @@ export const useChatStore = defineStore('chat', () => {
         template: options.template,
         sampling: options.sampling,
         threadId: id,
+        continues,
       });
       conversation.value = {
         ...conversation.value,
-        messages: [...messages, answerMessage(answer, options.model)],
+        messages: [...before, answerMessage(begun, answer, options.model)],
         answering: null,
       };
     } catch (error) {
@@ -145,14 +171,16 @@ export const useChatStore = defineStore('chat', () => {
       const problem = CaravanError.from(error).toData();
       conversation.value = {
         ...conversation.value,
-        messages:
-          partial === '' ? messages : [...messages, localMessage('assistant', partial, options.model)],
+        messages: partial === '' ? before : [...before, localMessage('assistant', partial, options.model)],
         answering: null,
         problem: problem.code === 'cancelled' ? null : problem,
       };
+      return;
     } finally {
       streaming.delete(answerId);
     }
+    // The host's own record, with the ids of its messages.
+    await openThread(id);
   }
   async function stop(id: string): Promise<void> {
     const conversation = conversationOf(id);
@@ -162,7 +190,31 @@ export const useChatStore = defineStore('chat', () => {
     await host.call('cancelAnswer', { answerId: answering.answerId });
   }
 
-  return { threads, loaded, start, conversationOf, openThread, createThread, removeThread, ask, stop };
+  /** Threads of their own, without those that stand beside one. */
+  const topThreads = computed(() => threads.value.filter(({ parent }) => parent === null));
+  /** The threads beside one, in the order in which they were put there. */
+  function panesBeside(id: string): ChatThread[] {
+    return threads.value
+      .filter(({ parent }) => parent === id)
+      .sort((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1));
+  }
+
+  return {
+    threads,
+    topThreads,
+    loaded,
+    start,
+    conversationOf,
+    openThread,
+    createThread,
+    removeThread,
+    release,
+    panesBeside,
+    ask,
+    askAgain,
+    goOn,
+    stop,
+  };
 });
 
 function promptOf(messages: readonly ChatMessage[], system: string): Message[] {
@@ -172,15 +224,14 @@ function promptOf(messages: readonly ChatMessage[], system: string): Message[] {
   return system.trim() === '' ? said : [{ role: 'system', content: system }, ...said];
 }
 
-function withoutLastAnswer(messages: ChatMessage[]): ChatMessage[] {
-  return messages.at(-1)?.role === 'assistant' ? messages.slice(0, -1) : messages;
-}
-
 function localMessage(role: 'user' | 'assistant', content: string, model: string | null = null): ChatMessage {
   return { id: crypto.randomUUID(), role, content, model, answer: null, createdAt: Date.now() };
 }
 
-function answerMessage(answer: Answer, model: string): ChatMessage {
-  const { text, ids: _, ...rest } = answer;
-  return { ...localMessage('assistant', text, model), answer: rest };
+function answerMessage(
+  begun: string,
+  { text, facts }: CallResult<'generateAnswer'>,
+  model: string,
+): ChatMessage {
+  return { ...localMessage('assistant', begun + text, model), answer: facts };
 }

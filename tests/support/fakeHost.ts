@@ -194,11 +194,24 @@ export async function startFakeHost(options: FakeHostOptions = {}): Promise<Fake
       if (!found) throw new CaravanError('not_found', `there is no chat ${id}`);
       return found;
     },
-    createThread: ({ title, model }) => {
-      const thread = { id: `t${nextThread++}`, title, model, createdAt: Date.now(), updatedAt: Date.now() };
+    createThread: ({ title, model, parent }) => {
+      const thread = {
+        id: `t${nextThread++}`,
+        title,
+        model,
+        parent,
+        createdAt: Date.now(),
+        updatedAt: Date.now(),
+      };
       world.threads.push({ thread, messages: [] });
       emit('threadsChanged', {});
       return thread;
+    },
+    updateThread: ({ id, parent }) => {
+      const found = world.threads.find(({ thread }) => thread.id === id)!;
+      if (parent === null) found.thread = { ...found.thread, parent };
+      emit('threadsChanged', {});
+      return found.thread;
     },
     removeThread: ({ id }) => {
       world.threads.splice(
@@ -237,8 +250,15 @@ export async function startFakeHost(options: FakeHostOptions = {}): Promise<Fake
       timeToFirstTokenMs: 180,
       tokensPerSecond: 38.4,
     };
+    const { text, ids, ...measured } = result;
+    const facts = {
+      ...measured,
+      tokens: ids.length,
+      contextSize: 512,
+      template: 'camelidae' as const,
+      sampling: params.sampling,
+    };
     const thread = world.threads.find(({ thread: { id } }) => id === params.threadId);
-    const { text, ids: _, ...meta } = result;
     thread?.messages.push(
       {
         id: `${params.answerId}q`,
@@ -253,11 +273,11 @@ export async function startFakeHost(options: FakeHostOptions = {}): Promise<Fake
         role: 'assistant',
         content: text,
         model: params.model,
-        answer: meta,
+        answer: facts,
         createdAt: Date.now(),
       },
     );
-    return result;
+    return { ...result, facts };
   }
 
   const server = createServer((request, response) => {

@@ -117,6 +117,7 @@ export async function startRealWorkbench(): Promise<RealWorkbench> {
     acceptDownloads: true,
   });
   const page = await context.newPage();
+  page.setDefaultTimeout(60_000);
   const complaints: string[] = [];
   page.on('console', (message) => {
     if (message.type() === 'error') complaints.push(message.text());

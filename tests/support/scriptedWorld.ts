@@ -1,5 +1,5 @@
 /** What the scripted host has: a small library, runs in every state, two chats. Numbers follow formulas, not chance. */
-import type { ChatMessage, ChatThread } from '../../core/shared/chat/chat.ts';
+import { samplingSchema, type ChatMessage, type ChatThread } from '../../core/shared/chat/chat.ts';
 import type { CallResult } from '../../core/shared/contract/contract.ts';
 import type { Mix } from '../../core/shared/dataset/recipe.ts';
 import type { Source } from '../../core/shared/dataset/source.ts';
@@ -515,6 +515,10 @@ function threads(): { thread: ChatThread; messages: ChatMessage[] }[] {
     promptTokens: 38,
     timeToFirstTokenMs: 164,
     tokensPerSecond: 41.7,
+    tokens: 96,
+    contextSize: 512,
+    template: 'camelidae' as const,
+    sampling: samplingSchema.parse({}),
   };
   return [
     {
@@ -522,6 +526,7 @@ function threads(): { thread: ChatThread; messages: ChatMessage[] }[] {
         id: 't1',
         title: 'Largest of a list',
         model: 'run:demo-lora-r64',
+        parent: null,
         createdAt: at,
         updatedAt: at + 60_000,
       },
@@ -549,6 +554,7 @@ function threads(): { thread: ChatThread; messages: ChatMessage[] }[] {
         id: 't2',
         title: 'Who lives in the desert?',
         model: 'caravan-demo-base',
+        parent: 't1',
         createdAt: at - hour,
         updatedAt: at - hour,
       },

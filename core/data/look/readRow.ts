@@ -4,6 +4,7 @@ import { stat } from 'node:fs/promises';
 import type { AddonTokenizer } from '../../engine/AddonTypes.ts';
 import { encodeConversations } from '../../prompt/encodeConversations.ts';
 import { renderJinja } from '../../prompt/renderJinja.ts';
+import { spellTokens } from '../../prompt/spellTokens.ts';
 import type { RenderedRow } from '../../shared/dataset/look.ts';
 import type { Message } from '../../shared/dataset/source.ts';
 import { renderTemplate } from '../../shared/dataset/template.ts';
@@ -68,45 +69,13 @@ function listTokens(
   targets: Uint8Array,
   seqLen: number,
 ): RenderedRow['tokens'] {
-  const tokens: RenderedRow['tokens'] = [];
-  for (let at = 0; at < ids.length;) {
-    const special = tokenizer.isSpecial(ids[at]!);
-    let end = at + 1;
-    let text = special
-      ? (tokenizer.idToToken(ids[at]!) ?? '')
-      : textAfter(tokenizer, tokens.at(-1)?.ids, ids, at, end);
-    // Bytes of one character may be parted over tokens: they are shown as one.
-    while (!special && text.includes('\uFFFD') && end < ids.length && end - at < 8) {
-      if (tokenizer.isSpecial(ids[end]!) || targets[end] !== targets[at] || end === seqLen) break;
-      end++;
-      const more = textAfter(tokenizer, tokens.at(-1)?.ids, ids, at, end);
-      if (!more.includes('\uFFFD')) text = more;
-    }
-    if (text.includes('\uFFFD')) end = at + 1;
-    tokens.push({
-      ids: [...ids.subarray(at, end)],
-      text,
-      special,
-      state: at >= seqLen ? 'cut' : targets[at] === 1 ? 'trained' : 'masked',
-    });
-    at = end;
-  }
-  return tokens;
-}
-
-/** A decoder may drop a leading space at the very beginning: what came before keeps it. */
-function textAfter(
-  tokenizer: AddonTokenizer,
-  before: readonly number[] | undefined,
-  ids: Int32Array,
-  from: number,
-  to: number,
-): string {
-  const own = ids.subarray(from, to);
-  if (!before || tokenizer.isSpecial(before.at(-1)!)) return tokenizer.decode(own);
-  const context = tokenizer.decode([...before]);
-  const both = tokenizer.decode([...before, ...own]);
-  return both.startsWith(context) ? both.slice(context.length) : tokenizer.decode(own);
+  const mayJoin = (place: number, first: number) => targets[place] === targets[first] && place !== seqLen;
+  return spellTokens(tokenizer, ids, mayJoin).map(({ from, to, text, special }) => ({
+    ids: [...ids.subarray(from, to)],
+    text,
+    special,
+    state: from >= seqLen ? 'cut' : targets[from] === 1 ? 'trained' : 'masked',
+  }));
 }
 
 export async function readRawRow({

@@ -5,7 +5,13 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { tinyModelSummary, tinyTokenizer } from '../../../tests/support/fakeData.ts';
 import { createFakeEngines, type FakeEngines } from '../../../tests/support/fakeEngines.ts';
 import type { GenerateRequest } from '../../engine/client.ts';
-import { answerSchema, chatMessageSchema, samplingSchema, type Answer } from '../../shared/chat/chat.ts';
+import {
+  answerSchema,
+  chatMessageSchema,
+  samplingSchema,
+  type Answer,
+  type ChatMessage,
+} from '../../shared/chat/chat.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import type { Message } from '../../shared/dataset/source.ts';
 import { runConfigSchema } from '../../shared/run/runConfig.ts';
@@ -91,12 +97,21 @@ const generate = (more: object = {}) =>
     template: 'auto',
     sampling,
     threadId: null,
+    continues: false,
     ...more,
   });
 
 describe('an answer', () => {
   test('streams its tokens and comes whole', async () => {
     expect(answerSchema.parse(await generate())).toEqual(answer);
+    expect((await generate()).facts).toMatchObject({
+      stopReason: 'eos',
+      tokens: 3,
+      contextSize: tinyModelSummary.maxPositions,
+      template: 'camelidae',
+      sampling,
+    });
+    told.splice(2);
     expect(told).toEqual([
       { name: 'answerToken', payload: { answerId: 'a1', text: 'It is', tokens: 2 } },
       { name: 'answerToken', payload: { answerId: 'a1', text: ' four.', tokens: 3 } },
@@ -207,7 +222,7 @@ describe('threads', () => {
   const contents = (id: string) => read(id).messages.map(({ role, content }) => `${role}: ${content}`);
 
   test('keep question and answer, and what follows', async () => {
-    const thread = await service.handlers.createThread({ title: 'Sums', model: 'tiny' });
+    const thread = await service.handlers.createThread({ title: 'Sums', model: 'tiny', parent: null });
     await generate({ threadId: thread.id });
     const messages: Message[] = [
       ...ask,
@@ -229,7 +244,7 @@ describe('threads', () => {
   });
 
   test('asking again, or otherwise, replaces what came after', async () => {
-    const thread = await service.handlers.createThread({ title: 'Sums', model: 'tiny' });
+    const thread = await service.handlers.createThread({ title: 'Sums', model: 'tiny', parent: null });
     await generate({ threadId: thread.id });
     await generate({ threadId: thread.id });
     expect(contents(thread.id)).toHaveLength(2);
@@ -237,8 +252,85 @@ describe('threads', () => {
     expect(contents(thread.id)).toEqual(['user: Other?', 'assistant: It is four.']);
   });
 
+  test('another system prompt replaces no answer', async () => {
+    const thread = await service.handlers.createThread({ title: 'Sums', model: 'tiny', parent: null });
+    const system = (content: string): Message => ({ role: 'system', content });
+    await generate({ threadId: thread.id, messages: [system('Be short.'), ...ask] });
+    const [, , first] = (service.handlers.readThread({ id: thread.id }) as { messages: ChatMessage[] })
+      .messages;
+    const more: Message[] = [
+      ...ask,
+      { role: 'assistant', content: answer.text },
+      { role: 'user', content: 'Why?' },
+    ];
+    await generate({ threadId: thread.id, messages: [system('Be long.'), ...more] });
+    expect(contents(thread.id).slice(0, 2)).toEqual(['system: Be long.', 'user: What is two and two?']);
+    expect(
+      (service.handlers.readThread({ id: thread.id }) as { messages: ChatMessage[] }).messages[2],
+    ).toEqual(first);
+    await generate({ threadId: thread.id, messages: more });
+    expect(contents(thread.id)[0]).toBe('user: What is two and two?');
+  });
+
+  test('an answer that was cut goes on in its own message', async () => {
+    const thread = await service.handlers.createThread({ title: 'Sums', model: 'tiny', parent: null });
+    await generate({ threadId: thread.id });
+    const messages: Message[] = [...ask, { role: 'assistant', content: answer.text }];
+    await generate({ threadId: thread.id, messages, continues: true });
+    expect(contents(thread.id)).toEqual(['user: What is two and two?', 'assistant: It is four.It is four.']);
+    await expect(generate({ messages: ask, continues: true })).rejects.toMatchObject({ code: 'bad_option' });
+  });
+
+  test('a branch holds what came up to its message, and the original stays', async () => {
+    const thread = await service.handlers.createThread({ title: 'Sums', model: 'tiny', parent: null });
+    await generate({ threadId: thread.id });
+    const [question] = (service.handlers.readThread({ id: thread.id }) as { messages: ChatMessage[] })
+      .messages;
+    const branch = await service.handlers.branchThread({ id: thread.id, messageId: question!.id });
+    expect(branch).toMatchObject({ title: 'Sums (branch)', parent: null });
+    expect(contents(branch.id)).toEqual(['user: What is two and two?']);
+    expect(contents(thread.id)).toHaveLength(2);
+    await expect(
+      (async () => service.handlers.branchThread({ id: thread.id, messageId: 'x' }))(),
+    ).rejects.toMatchObject({
+      code: 'not_found',
+    });
+  });
+
+  test('panes go with their thread, unless they were let go', async () => {
+    const thread = await service.handlers.createThread({ title: 'Sums', model: 'tiny', parent: null });
+    const [pane, free] = [
+      await service.handlers.createThread({ title: 'Sums', model: 'base', parent: thread.id }),
+      await service.handlers.createThread({ title: 'Sums', model: 'other', parent: thread.id }),
+    ];
+    await expect(
+      (async () => service.handlers.createThread({ title: 'x', model: 'tiny', parent: pane.id }))(),
+    ).rejects.toMatchObject({ code: 'bad_option' });
+    await service.handlers.updateThread({ id: free.id, parent: null, title: 'Free' });
+    await service.handlers.removeThread({ id: thread.id });
+    expect(await service.handlers.listThreads({})).toMatchObject([
+      { id: free.id, title: 'Free', parent: null },
+    ]);
+  });
+
+  test('are found by title and by what was said, whatever the text holds', async () => {
+    const first = await service.handlers.createThread({ title: '100 % sure_', model: 'tiny', parent: null });
+    const second = await service.handlers.createThread({ title: 'Other', model: 'tiny', parent: null });
+    now += 10;
+    await generate({ threadId: second.id });
+    const search = (text: string) =>
+      (
+        service.handlers.searchThreads({ text, limit: 50 }) as { thread: { id: string }; excerpt: string }[]
+      ).map(({ thread, excerpt }) => [thread.id, excerpt]);
+    expect(search('two AND two')).toEqual([[second.id, 'What is two and two?']]);
+    expect(search('100 %')).toEqual([[first.id, '']]);
+    expect(search('_')).toEqual([[first.id, '']]);
+    expect(search('\\')).toEqual([]);
+    expect(search('nothing of the kind')).toEqual([]);
+  });
+
   test('an answer that breaks off keeps what was said', async () => {
-    const thread = await service.handlers.createThread({ title: 'Sums', model: 'tiny' });
+    const thread = await service.handlers.createThread({ title: 'Sums', model: 'tiny', parent: null });
     engines.answers.generate = (_, onToken) => {
       onToken('It is', 2);
       return Promise.reject(new CaravanError('engine_died', 'gone'));
@@ -248,7 +340,7 @@ describe('threads', () => {
   });
 
   test('a long answer is kept every second', async () => {
-    const thread = await service.handlers.createThread({ title: 'Sums', model: 'tiny' });
+    const thread = await service.handlers.createThread({ title: 'Sums', model: 'tiny', parent: null });
     let seen: string[] = [];
     engines.answers.generate = (_, onToken) => {
       now += 600;
@@ -264,9 +356,9 @@ describe('threads', () => {
   });
 
   test('are listed by last use and removed with their messages', async () => {
-    const first = await service.handlers.createThread({ title: 'First', model: 'tiny' });
+    const first = await service.handlers.createThread({ title: 'First', model: 'tiny', parent: null });
     now += 10;
-    const second = await service.handlers.createThread({ title: 'Second', model: 'tiny' });
+    const second = await service.handlers.createThread({ title: 'Second', model: 'tiny', parent: null });
     now += 10;
     await generate({ threadId: first.id });
     expect((await service.handlers.listThreads({})).map(({ title }) => title)).toEqual(['First', 'Second']);
@@ -329,6 +421,29 @@ describe('routing', () => {
       ],
     });
     expect(result.mutualInformation).toBeCloseTo(Math.log(2), 12);
+  });
+
+  test('of tokens asks the engine with the conversation or the text alone', async () => {
+    resolved.trained = trained('pesc');
+    const asked: unknown[] = [];
+    engines.answers.routeTokens = (_model, of) => {
+      asked.push(of);
+      return Promise.resolve({ layers: 1, experts: 2, topK: 1, tokens: [], chosen: [], weights: [] });
+    };
+    await service.handlers.routeTokens({ model: 'run:first', of: { text: 'one' }, template: 'auto' });
+    await service.handlers.routeTokens({ model: 'run:first', of: { messages: ask }, template: 'auto' });
+    expect(asked).toMatchObject([
+      { text: 'one', tokenizerPath: '/m/tokenizer.json' },
+      { messages: ask, template: 'model', tokenizerPath: '/m/tokenizer.json' },
+    ]);
+    resolved.trained = null;
+    await expect(
+      service.handlers.routeTokens({
+        model: 'tiny',
+        of: { text: 'one' },
+        template: 'auto',
+      }) as Promise<unknown>,
+    ).rejects.toMatchObject({ code: 'bad_option', place: { field: 'model' } });
   });
 
   test.each([null, 'lora'] as const)('is refused where there are no experts: %s', async (method) => {

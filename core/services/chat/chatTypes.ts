@@ -7,7 +7,12 @@ import type { Models } from '../models/index.ts';
 export type ChatCalls =
   | 'listThreads'
   | 'readThread'
+  | 'searchThreads'
+  | 'updateThread'
+  | 'branchThread'
   | 'removeThread'
+  | 'renderPrompt'
+  | 'routeTokens'
   | 'createThread'
   | 'generateAnswer'
   | 'cancelAnswer'

@@ -2,9 +2,11 @@ import { randomUUID } from 'node:crypto';
 import type { CallParams, CallResult } from '../../shared/contract/contract.ts';
 import { wallClock } from '../../shared/clock.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
-import type { Answer, ChatThread } from '../../shared/chat/chat.ts';
+import type { AnswerFacts, ChatThread } from '../../shared/chat/chat.ts';
+import type { Message } from '../../shared/dataset/source.ts';
 import { mutualInformation } from '../../shared/model/routing.ts';
 import type { OpenModelOptions } from '../../engine/AddonTypes.ts';
+import type { PromptRequest } from '../../engine/client.ts';
 import type { ResolvedModel } from '../models/index.ts';
 import type { ChatDeps, ChatService } from './chatTypes.ts';
 import { createTokenStream } from './createTokenStream.ts';
@@ -30,10 +32,15 @@ export function createChatService({
   async function open(
     ref: string,
     baseDtype?: BaseDtype,
-  ): Promise<{ resolved: ResolvedModel; options: OpenModelOptions; hasExperts: boolean }> {
+  ): Promise<{
+    resolved: ResolvedModel;
+    options: OpenModelOptions;
+    hasExperts: boolean;
+    contextSize: number;
+  }> {
     const resolved = await models.resolve(ref);
     const { model, trained, adapterDir, dir } = resolved;
-    const { storedDtypes, experts } = model ?? (trained ? { storedDtypes: [] } : await models.inspect(dir));
+    const { storedDtypes, experts, maxPositions } = model ?? (await models.inspect(dir));
     const method = trained?.config.method;
     return {
       resolved,
@@ -41,12 +48,52 @@ export function createChatService({
       // Whether an adapter has some is the engine's to say.
       hasExperts:
         method === 'pesc' || method === 'upcycle' || experts !== undefined || adapterDir !== undefined,
+      contextSize: maxPositions,
+    };
+  }
+
+  function checkHasExperts({ name }: ResolvedModel, hasExperts: boolean): void {
+    if (!hasExperts)
+      throw new CaravanError('bad_option', `'${name}' has no experts to choose from`, {
+        place: { field: 'model' },
+        mend: 'Name a run of method pesc or upcycle: run:RUN.',
+      });
+  }
+
+  async function routeTokens(params: CallParams<'routeTokens'>): Promise<CallResult<'routeTokens'>> {
+    const { resolved, options, hasExperts } = await open(params.model, params.baseDtype);
+    checkHasExperts(resolved, hasExperts);
+    const { tokenizerPath } = resolved;
+    const of =
+      'text' in params.of
+        ? { text: params.of.text, tokenizerPath }
+        : promptOf(params.of.messages, params.template, resolved);
+    return inference.routeTokens(options, of);
+  }
+
+  function promptOf(
+    messages: Message[],
+    asked: CallParams<'renderPrompt'>['template'],
+    resolved: ResolvedModel,
+  ): PromptRequest {
+    return {
+      messages,
+      template: chooseTemplate(asked, resolved),
+      tokens: resolved.tokens,
+      tokenizerPath: resolved.tokenizerPath,
     };
   }
 
   function threadOf(id: string): ChatThread {
     const thread = threads.get(id);
     if (!thread) throw new CaravanError('not_found', `there is no conversation ${id}`);
+    return thread;
+  }
+
+  function addThread(title: string, model: string, parent: string | null): ChatThread {
+    const at = clock.now();
+    const thread = { id: randomUUID(), title, model, parent, createdAt: at, updatedAt: at };
+    threads.add(thread);
     return thread;
   }
 
@@ -57,36 +104,41 @@ export function createChatService({
     inference.cancel(answerId);
   }
 
-  async function generateAnswer(params: CallParams<'generateAnswer'>): Promise<Answer> {
-    const { answerId, messages, sampling, threadId } = params;
+  async function generateAnswer(params: CallParams<'generateAnswer'>): Promise<CallResult<'generateAnswer'>> {
+    const { answerId, messages, sampling, threadId, continues } = params;
     if (answering.has(answerId))
       throw new CaravanError('bad_option', `an answer with the id ${answerId} is on its way already`, {
         place: { field: 'answerId' },
       });
-    if (messages.at(-1)!.role !== 'user')
+    const last = messages.at(-1)!;
+    if (continues ? last.role !== 'assistant' || last.content === '' : last.role !== 'user')
       throw new CaravanError(
         'bad_option',
-        "the last message must be the user's: there is nothing to answer",
-        {
-          place: { field: 'messages' },
-        },
+        continues
+          ? 'the last message must be an answer with text: there is nothing to go on with'
+          : "the last message must be the user's: there is nothing to answer",
+        { place: { field: 'messages' } },
       );
     if (threadId !== null) threadOf(threadId);
     const state = { cancelled: false };
     answering.set(answerId, state);
     try {
-      const { resolved, options } = await open(params.model, params.baseDtype);
+      const { resolved, options, contextSize } = await open(params.model, params.baseDtype);
       if (state.cancelled) throw new CaravanError('cancelled', 'the answer was cancelled before it began');
-      const messageId = randomUUID();
+      let messageId: string = randomUUID();
       let keptAt = clock.now();
-      const keep = (text: string, answer: Answer | null) => {
+      const begun = continues ? last.content : '';
+      const keep = (text: string, facts: AnswerFacts | null) => {
         keptAt = clock.now();
-        if (threadId !== null) threads.saveAnswer(threadId, messageId, text, params.model, answer, keptAt);
+        if (threadId !== null)
+          threads.saveAnswer(threadId, messageId, begun + text, params.model, facts, keptAt);
       };
       if (threadId !== null) {
         threads.settle(threadId, messages, clock.now());
+        if (continues) messageId = threads.messages(threadId).at(-1)!.id;
         emit('threadsChanged', {});
       }
+      const template = chooseTemplate(params.template, resolved);
       const stream = createTokenStream(
         (text, tokens) => {
           emit('answerToken', { answerId, text, tokens });
@@ -100,7 +152,7 @@ export function createChatService({
             model: options,
             answerId,
             messages,
-            template: chooseTemplate(params.template, resolved),
+            template,
             tokens: resolved.tokens,
             tokenizerPath: resolved.tokenizerPath,
             sampling,
@@ -109,8 +161,10 @@ export function createChatService({
           stream.push,
         );
         stream.flush();
-        keep(answer.text, answer);
-        return answer;
+        const { text, ids, ...measured } = answer;
+        const facts = { ...measured, tokens: ids.length, contextSize, template, sampling };
+        keep(text, facts);
+        return { ...answer, facts };
       } catch (error) {
         stream.flush();
         if (stream.text !== '') keep(stream.text, null);
@@ -137,11 +191,7 @@ export function createChatService({
 
   async function route({ model, rows, baseDtype }: CallParams<'route'>): Promise<CallResult<'route'>> {
     const { resolved, options, hasExperts } = await open(model, baseDtype);
-    if (!hasExperts)
-      throw new CaravanError('bad_option', `'${resolved.name}' has no experts to choose from`, {
-        place: { field: 'model' },
-        mend: 'Name a run of method pesc or upcycle: run:RUN.',
-      });
+    checkHasExperts(resolved, hasExperts);
     const sources = [...new Set(rows.map(({ source }) => source))];
     const grouped = rows.map(({ text, source }) => ({ text, group: sources.indexOf(source) }));
     const counts = await inference.route(options, resolved.tokenizerPath, grouped, sources.length);
@@ -172,24 +222,45 @@ export function createChatService({
     handlers: {
       listThreads: () => threads.list(),
       readThread: ({ id }) => ({ thread: threadOf(id), messages: threads.messages(id) }),
+      searchThreads: ({ text, limit }) => threads.search(text, limit),
+      updateThread({ id, title, parent }) {
+        const old = threadOf(id);
+        const thread = { ...old, title: title ?? old.title, parent: parent === null ? null : old.parent };
+        threads.update(thread);
+        emit('threadsChanged', {});
+        return thread;
+      },
+      branchThread({ id, messageId }) {
+        const from = threadOf(id);
+        if (!threads.messages(id).some((message) => message.id === messageId))
+          throw new CaravanError('not_found', `this conversation has no message ${messageId}`);
+        const thread = addThread(`${from.title} (branch)`, from.model, null);
+        threads.copyMessages(id, thread.id, messageId);
+        emit('threadsChanged', {});
+        return thread;
+      },
       removeThread({ id }) {
         threadOf(id);
         threads.remove(id);
         emit('threadsChanged', {});
         return {};
       },
-      createThread({ title, model }) {
-        const thread: ChatThread = {
-          id: randomUUID(),
-          title,
-          model,
-          createdAt: clock.now(),
-          updatedAt: clock.now(),
-        };
-        threads.add(thread);
+      createThread({ title, model, parent }) {
+        if (parent !== null && threadOf(parent).parent !== null)
+          throw new CaravanError('bad_option', 'a pane stands beside a thread, not beside another pane', {
+            place: { field: 'parent' },
+          });
+        const thread = addThread(title, model, parent);
         emit('threadsChanged', {});
         return thread;
       },
+      async renderPrompt({ model, messages, template }) {
+        const prompt = promptOf(messages, template, await models.resolve(model));
+        const tokens = await inference.renderPrompt(prompt);
+        const count = tokens.reduce((sum, { ids }) => sum + ids.length, 0);
+        return { template: prompt.template, tokens, count };
+      },
+      routeTokens,
       generateAnswer,
       cancelAnswer({ answerId }) {
         cancel(answerId);

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { Answer, ChatMessage, ChatThread } from '../../shared/chat/chat.ts';
+import type { AnswerFacts, ChatMessage, ChatThread } from '../../shared/chat/chat.ts';
 import type { Message } from '../../shared/dataset/source.ts';
 import type { Store } from '../../store/openStore.ts';
 
@@ -8,9 +8,16 @@ export interface ThreadTable {
   get(id: string): ChatThread | null;
   /** The last talked in first. */
   list(): ChatThread[];
+  /** Takes over title and parent. */
+  update(thread: ChatThread): void;
   remove(id: string): void;
+  /** Threads that hold the text, each with the message that does; an empty excerpt where it is the title. */
+  search(text: string, limit: number): { thread: ChatThread; excerpt: string }[];
   messages(threadId: string): ChatMessage[];
-  /** Makes the thread hold exactly this conversation: what differs from some message on is replaced. */
+  /** Gives an empty thread the messages of another, up to one of them. */
+  copyMessages(from: string, to: string, lastId: string): void;
+  /** Makes the thread hold exactly this conversation: what differs from some message on is replaced. Another system prompt
+   * alone replaces no answer. */
   settle(threadId: string, messages: readonly Message[], at: number): void;
   /** Adds the beginning of an answer, or its next state, under its message's id. */
   saveAnswer(
@@ -18,7 +25,7 @@ export interface ThreadTable {
     messageId: string,
     text: string,
     model: string,
-    answer: Answer | null,
+    answer: AnswerFacts | null,
     at: number,
   ): void;
 }
@@ -33,7 +40,7 @@ interface MessageRow {
 }
 
 export function createThreadTable(store: Store): ThreadTable {
-  const columns = 'id, title, model, created_at AS createdAt, updated_at AS updatedAt';
+  const columns = 'id, title, model, parent, created_at AS createdAt, updated_at AS updatedAt';
   const rowsOf = (threadId: string) =>
     store.all<MessageRow>('SELECT * FROM messages WHERE thread_id = ? ORDER BY n', [threadId]);
   const nextNumber = (threadId: string) =>
@@ -42,14 +49,47 @@ export function createThreadTable(store: Store): ThreadTable {
     ])!.n;
   const touch = (threadId: string, at: number) =>
     store.run('UPDATE threads SET updated_at = ? WHERE id = ?', [at, threadId]);
+  /** Its number is below all others', whatever comes and goes. */
+  function settleSystem(threadId: string, messages: readonly Message[], at: number): void {
+    const before = rowsOf(threadId)[0];
+    const now = messages[0]?.role === 'system' ? messages[0].content : null;
+    if (before?.role === 'system') {
+      if (now === null) store.run('DELETE FROM messages WHERE id = ?', [before.id]);
+      else store.run('UPDATE messages SET content = ? WHERE id = ?', [now, before.id]);
+    } else if (now !== null)
+      store.run(`INSERT INTO messages VALUES (?, ?, -1, 'system', ?, NULL, NULL, ?)`, [
+        randomUUID(),
+        threadId,
+        now,
+        at,
+      ]);
+  }
   return {
-    add({ id, title, model, createdAt, updatedAt }) {
-      store.run('INSERT INTO threads VALUES (?, ?, ?, ?, ?)', [id, title, model, createdAt, updatedAt]);
+    add(thread) {
+      store.run(
+        'INSERT INTO threads (id, title, model, parent, created_at, updated_at) VALUES (:id, :title, :model, :parent, :createdAt, :updatedAt)',
+        { ...thread },
+      );
     },
     get: (id) => store.get<ChatThread>(`SELECT ${columns} FROM threads WHERE id = ?`, [id]) ?? null,
     list: () => store.all<ChatThread>(`SELECT ${columns} FROM threads ORDER BY updated_at DESC`),
+    update({ id, title, parent }) {
+      store.run('UPDATE threads SET title = ?, parent = ? WHERE id = ?', [title, parent, id]);
+    },
     remove(id) {
       store.run('DELETE FROM threads WHERE id = ?', [id]);
+    },
+    search(text, limit) {
+      const found = store.all<ChatThread & { found: string | null }>(
+        `SELECT ${columns}, (SELECT content FROM messages
+           WHERE thread_id = threads.id AND content LIKE :like ESCAPE '\\' ORDER BY n LIMIT 1) AS found
+         FROM threads WHERE found IS NOT NULL OR title LIKE :like ESCAPE '\\' ORDER BY updated_at DESC LIMIT :limit`,
+        { like: `%${text.replaceAll(/[\\%_]/g, '\\$&')}%`, limit },
+      );
+      return found.map(({ found: content, ...thread }) => ({
+        thread,
+        excerpt: content === null ? '' : excerptAround(content, text),
+      }));
     },
     messages: (threadId) =>
       rowsOf(threadId).map((row) => ({
@@ -60,8 +100,26 @@ export function createThreadTable(store: Store): ThreadTable {
         answer: row.answer === null ? null : (JSON.parse(row.answer) as ChatMessage['answer']),
         createdAt: row.created_at,
       })),
+    copyMessages(from, to, lastId) {
+      const rows = rowsOf(from);
+      const count = rows.findIndex(({ id }) => id === lastId) + 1;
+      store.transaction(() => {
+        for (const [n, { role, content, model, answer, created_at: at }] of rows.slice(0, count).entries())
+          store.run('INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?)', [
+            randomUUID(),
+            to,
+            n,
+            role,
+            content,
+            model,
+            answer,
+            at,
+          ]);
+      });
+    },
     settle(threadId, messages, at) {
       store.transaction(() => {
+        settleSystem(threadId, messages, at);
         const kept = rowsOf(threadId);
         let same = 0;
         while (
@@ -84,7 +142,6 @@ export function createThreadTable(store: Store): ThreadTable {
       });
     },
     saveAnswer(threadId, messageId, text, model, answer, at) {
-      const { text: _text, ids: _ids, ...facts } = answer ?? { text, ids: [] };
       store.transaction(() => {
         // The thread may have been removed while the answer was on its way.
         if (!store.get('SELECT 1 FROM threads WHERE id = ?', [threadId])) return;
@@ -97,7 +154,7 @@ export function createThreadTable(store: Store): ThreadTable {
             n: nextNumber(threadId),
             text,
             model,
-            answer: answer && JSON.stringify(facts),
+            answer: answer && JSON.stringify(answer),
             at,
           },
         );
@@ -105,4 +162,18 @@ export function createThreadTable(store: Store): ThreadTable {
       });
     },
   };
+}
+
+const excerptChars = 120;
+
+/** One line of the content around the place where the text occurs. */
+function excerptAround(content: string, text: string): string {
+  const at = Math.max(0, content.toLowerCase().indexOf(text.toLowerCase()));
+  const from = Math.max(0, at - excerptChars / 3);
+  const part = content
+    .slice(from, from + excerptChars)
+    .replaceAll(/\s+/g, ' ')
+    .trim()
+    .toWellFormed();
+  return `${from > 0 ? '…' : ''}${part}${from + excerptChars < content.length ? '…' : ''}`;
 }

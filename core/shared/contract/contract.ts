@@ -4,7 +4,15 @@
  * messages of wire.ts and know nothing of their meaning.
  */
 import * as z from 'zod';
-import { answerSchema, chatMessageSchema, chatThreadSchema, samplingSchema } from '../chat/chat.ts';
+import {
+  answerFactsSchema,
+  answerSchema,
+  chatMessageSchema,
+  chatThreadSchema,
+  samplingSchema,
+  spelledTokenSchema,
+  tokenRoutesSchema,
+} from '../chat/chat.ts';
 import {
   datasetRefSchema,
   importPreviewSchema,
@@ -25,7 +33,7 @@ import {
 } from '../dataset/decontamination.ts';
 import { mixComparisonSchema, mixExportFormats } from '../dataset/mixExport.ts';
 import { mixPreviewSchema, mixRejectSchema } from '../dataset/preview.ts';
-import { mixSchema, recipeSchema } from '../dataset/recipe.ts';
+import { mixSchema, recipeSchema, templates } from '../dataset/recipe.ts';
 import {
   columnMappingSchema,
   messageSchema,
@@ -51,6 +59,9 @@ const page = {
   after: z.number().int().min(-1).default(-1),
   limit: z.number().int().min(1).max(1000).default(100),
 };
+
+/** `auto`: as the run was trained, else the model's own, else Camelidae's. */
+const askedTemplate = z.enum(['auto', ...templates]).default('auto');
 
 /** A dataset, and what its rows were measured with, if anything. */
 const looked = { of: datasetRefSchema, yardstick: yardstickSchema.nullable().default(null) };
@@ -430,8 +441,26 @@ export const calls = {
   // chat, score, route
   listThreads: call('read', none, z.array(chatThreadSchema)),
   readThread: call('read', id, z.object({ thread: chatThreadSchema, messages: z.array(chatMessageSchema) })),
+  /** Threads whose title or messages hold the text, the last talked in first; `excerpt` is where. */
+  searchThreads: call(
+    'read',
+    z.object({ text: z.string().min(1), limit: z.number().int().min(1).max(200).default(50) }).strict(),
+    z.array(z.object({ thread: chatThreadSchema, excerpt: z.string() })),
+  ),
+  /** `parent: null` lets a pane become a thread of its own. */
+  updateThread: call(
+    'write',
+    z.object({ id: z.string(), title: z.string().min(1).optional(), parent: z.null().optional() }).strict(),
+    chatThreadSchema,
+  ),
+  /** A new thread that holds all up to a message. */
+  branchThread: call('write', z.object({ id: z.string(), messageId: z.string() }).strict(), chatThreadSchema),
+  /** Removes the panes beside it, too. */
   removeThread: call('write', id, none),
-  /** Streams `answerToken` events that carry `answerId`; the result is the whole answer. `threadId` keeps it. */
+  /**
+   * Streams `answerToken` events that carry `answerId`; the result is the whole answer. `threadId` keeps it. With
+   * `continues` the last message is an answer that was cut; what comes is its continuation alone.
+   */
   generateAnswer: call(
     'write',
     z
@@ -439,19 +468,35 @@ export const calls = {
         answerId: z.string().min(1).max(64),
         model: modelRefSchema,
         messages: z.array(messageSchema).min(1),
-        template: z.enum(['auto', 'camelidae', 'model']).default('auto'),
+        template: askedTemplate,
         sampling: samplingSchema,
         threadId: z.string().nullable().default(null),
+        continues: z.boolean().default(false),
         baseDtype: z.enum(['f32', 'bf16', 'nf4']).optional(),
       })
       .strict(),
-    answerSchema,
+    answerSchema.extend({ facts: answerFactsSchema }),
   ),
   cancelAnswer: call('write', z.object({ answerId: z.string() }).strict(), none),
   createThread: call(
     'write',
-    z.object({ title: z.string(), model: modelRefSchema }).strict(),
+    z
+      .object({
+        title: z.string(),
+        model: modelRefSchema,
+        /** A thread that is no pane itself. */
+        parent: z.string().nullable().default(null),
+      })
+      .strict(),
     chatThreadSchema,
+  ),
+  /** The prompt as the model sees it. */
+  renderPrompt: call(
+    'write',
+    z
+      .object({ model: modelRefSchema, messages: z.array(messageSchema).min(1), template: askedTemplate })
+      .strict(),
+    z.object({ template: z.enum(templates), tokens: z.array(spelledTokenSchema), count: z.number().int() }),
   ),
   score: call(
     'write',
@@ -496,6 +541,22 @@ export const calls = {
       /** Mean over layers of the mutual information (nats) between a token's experts and its source. */
       mutualInformation: z.number().nullable(),
     }),
+  ),
+  /** Which experts each token of a text, or of a conversation, goes to. */
+  routeTokens: call(
+    'write',
+    z
+      .object({
+        model: modelRefSchema,
+        of: z.union([
+          z.object({ text: z.string().min(1) }).strict(),
+          z.object({ messages: z.array(messageSchema).min(1) }).strict(),
+        ]),
+        template: askedTemplate,
+        baseDtype: z.enum(['f32', 'bf16', 'nf4']).optional(),
+      })
+      .strict(),
+    tokenRoutesSchema,
   ),
 } as const;
 

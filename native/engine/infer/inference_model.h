@@ -44,6 +44,15 @@ struct RouteResult {
   std::vector<double> tokens;  // (groups)
 };
 
+struct TokenRoutes {
+  int64_t layers = 0;
+  int64_t experts = 0;
+  int64_t top_k = 0;
+  // (tokens, layers, top-k): the experts of each token, best first, and their weights.
+  std::vector<int32_t> chosen;
+  std::vector<float> weights;
+};
+
 /// Every method may be called from several threads at once: on the CPU passes of several callers share the threads and
 /// take turns kernel by kernel; on a GPU each has a stream of its own. Nothing that one call does changes another's
 /// result.
@@ -80,16 +89,21 @@ class InferenceModel {
   /// @throws EngineError bad_option for a model without experts
   RouteResult route(std::span<const std::vector<int32_t>> rows, std::span<const int64_t> group, int64_t groups);
 
+  /// Which experts each token of one row chose in each layer.
+  /// @throws EngineError bad_option for a model without experts
+  TokenRoutes route_tokens(std::span<const int32_t> row);
+
   /// (tokens, vocab) of one row.
   std::vector<float> logits(std::span<const int32_t> row);
 
  private:
   void check_ids(std::span<const int32_t> ids, const std::string& name) const;
   void check_row(std::span<const int32_t> row, size_t index) const;
+  void check_has_experts() const;
   void check_generate_options(const GenerateOptions& options) const;
   struct PackedRows;
   void run_packed(std::span<const std::vector<int32_t>> rows,
-                  const std::function<void(const PackedRows&, const Layer&, const int32_t*)>& on_layer,
+                  const std::function<void(const PackedRows&, const Layer&, const int32_t*, const float*)>& on_layer,
                   const std::function<void(PackedRows&)>& after);
 
   std::shared_ptr<const Model> model_;

@@ -23,6 +23,14 @@ PackedPass::PackedPass(const Exec& exec, std::shared_ptr<const Model> model, DTy
       activations_(exec.device, 0),
       scratch_(exec.device, 0) {}
 
+template <typename T>
+const T* PackedPass::on_host(const T* values, int64_t count, std::vector<T>& copy) {
+  if (exec_.device == Device::cpu || values == nullptr) return values;
+  copy.resize(static_cast<size_t>(count));
+  download(exec_, copy.data(), values, copy.size() * sizeof(T));
+  return copy.data();
+}
+
 void PackedPass::run(std::span<const std::span<const int32_t>> rows, const LayerListener& on_layer) {
   ids_.clear();
   positions_.clear();
@@ -59,7 +67,10 @@ void PackedPass::run(std::span<const std::span<const int32_t>> rows, const Layer
   embed_forward(pass_, tokens, acts.input);
   for (const Layer& layer : model_->layers()) {
     layer_forward(pass_, layer, tokens, acts, output);
-    if (on_layer) on_layer(layer, on_host(acts.experts.chosen, n * model_->method().top_k));
+    if (on_layer) {
+      const int64_t chosen = n * model_->method().top_k;
+      on_layer(layer, on_host(acts.experts.chosen, chosen, chosen_), on_host(acts.experts.weights, chosen, weights_));
+    }
     std::swap(acts.input, output);
   }
   stream_ = acts.input;
@@ -89,13 +100,6 @@ void PackedPass::read_logits(std::span<const int32_t> tokens, const std::functio
       for (int64_t row = begin; row < end; ++row) read(static_cast<size_t>(first + row), logits + row * v);
     });
   }
-}
-
-const int32_t* PackedPass::on_host(const int32_t* chosen, int64_t count) {
-  if (exec_.device == Device::cpu || chosen == nullptr) return chosen;
-  chosen_.resize(static_cast<size_t>(count));
-  download(exec_, chosen_.data(), chosen, chosen_.size() * sizeof(int32_t));
-  return chosen_.data();
 }
 
 size_t PackedPass::memory_bytes() const {

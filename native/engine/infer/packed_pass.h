@@ -14,8 +14,9 @@ class PackedPass {
  public:
   PackedPass(const Exec& exec, std::shared_ptr<const Model> model, DType activation);
 
-  /// Called after each layer with its experts' choices, (tokens, top-k) in host memory; null without experts.
-  using LayerListener = std::function<void(const Layer& layer, const int32_t* chosen)>;
+  /// Called after each layer with its experts' choices and their weights, (tokens, top-k) in host memory; null without
+  /// experts.
+  using LayerListener = std::function<void(const Layer& layer, const int32_t* chosen, const float* weights)>;
 
   /// Runs every layer over `rows`, each a sequence of its own, at least one token in all. What a row gets does not
   /// depend on the rows beside it.
@@ -28,7 +29,8 @@ class PackedPass {
   size_t memory_bytes() const;
 
  private:
-  const int32_t* on_host(const int32_t* chosen, int64_t count);
+  template <typename T>
+  const T* on_host(const T* values, int64_t count, std::vector<T>& copy);
 
   Exec exec_;
   std::shared_ptr<const Model> model_;
@@ -41,7 +43,8 @@ class PackedPass {
   std::vector<int32_t> ids_;
   std::vector<int32_t> positions_;
   std::vector<int32_t> cu_seqlens_;
-  std::vector<int32_t> chosen_;
+  std::vector<int32_t> chosen_;  // of one layer, where the device's memory is not the host's
+  std::vector<float> weights_;
   Ptr stream_;  // (N, C) the last layer's output
 };
 

@@ -25,10 +25,12 @@ struct InferenceModel::PackedRows {
   std::vector<size_t> starts;
 };
 
-/// `on_layer` (may be empty) sees the experts that each layer chose, (tokens, top-k), `after` the finished pass.
-void InferenceModel::run_packed(std::span<const std::vector<int32_t>> rows,
-                                const std::function<void(const PackedRows&, const Layer&, const int32_t*)>& on_layer,
-                                const std::function<void(PackedRows&)>& after) {
+/// `on_layer` (may be empty) sees the experts that each layer chose and their weights, (tokens, top-k), `after` the
+/// finished pass.
+void InferenceModel::run_packed(
+    std::span<const std::vector<int32_t>> rows,
+    const std::function<void(const PackedRows&, const Layer&, const int32_t*, const float*)>& on_layer,
+    const std::function<void(PackedRows&)>& after) {
   for (size_t i = 0; i < rows.size(); ++i) check_row(rows[i], i);
   HeldMemory held(held_);
   const ExecPool::Lease lease(execs_);
@@ -42,8 +44,8 @@ void InferenceModel::run_packed(std::span<const std::vector<int32_t>> rows,
     }
     std::vector<std::span<const int32_t>> views(rows.begin() + static_cast<std::ptrdiff_t>(first),
                                                 rows.begin() + static_cast<std::ptrdiff_t>(packed.last));
-    packed.pass.run(views, [&](const Layer& layer, const int32_t* chosen) {
-      if (on_layer) on_layer(packed, layer, chosen);
+    packed.pass.run(views, [&](const Layer& layer, const int32_t* chosen, const float* weights) {
+      if (on_layer) on_layer(packed, layer, chosen, weights);
     });
     held.set(packed.pass.memory_bytes());
     after(packed);
@@ -101,11 +103,15 @@ std::vector<ScoreResult> InferenceModel::score(std::span<const std::vector<int32
   return results;
 }
 
-RouteResult InferenceModel::route(std::span<const std::vector<int32_t>> rows, std::span<const int64_t> group,
-                                  int64_t groups) {
+void InferenceModel::check_has_experts() const {
   if (num_experts() == 0) {
     throw EngineError("bad_option", "this model has no experts to route to; open a pesc or upcycle checkpoint");
   }
+}
+
+RouteResult InferenceModel::route(std::span<const std::vector<int32_t>> rows, std::span<const int64_t> group,
+                                  int64_t groups) {
+  check_has_experts();
   if (rows.size() != group.size()) {
     throw EngineError("bad_option", "group has " + std::to_string(group.size()) + " entries for " +
                                         std::to_string(rows.size()) + " rows");
@@ -125,7 +131,7 @@ RouteResult InferenceModel::route(std::span<const std::vector<int32_t>> rows, st
   result.any.resize(size);
   result.tokens.resize(static_cast<size_t>(groups));
   const int64_t k = top_k();
-  const auto count_layer = [&](const PackedRows& packed, const Layer& layer, const int32_t* chosen) {
+  const auto count_layer = [&](const PackedRows& packed, const Layer& layer, const int32_t* chosen, const float*) {
     for (size_t row = packed.first; row < packed.last; ++row) {
       const size_t at = static_cast<size_t>((group[row] * result.layers + layer.index) * result.experts);
       const int32_t* of_row = chosen + static_cast<int64_t>(packed.starts[row - packed.first]) * k;
@@ -143,6 +149,27 @@ RouteResult InferenceModel::route(std::span<const std::vector<int32_t>> rows, st
   for (size_t row = 0; row < rows.size(); ++row) {
     result.tokens[static_cast<size_t>(group[row])] += static_cast<double>(rows[row].size());
   }
+  return result;
+}
+
+TokenRoutes InferenceModel::route_tokens(std::span<const int32_t> row) {
+  check_has_experts();
+  TokenRoutes result;
+  result.layers = config().num_layers;
+  result.experts = num_experts();
+  result.top_k = top_k();
+  const size_t tokens = row.size(), layers = static_cast<size_t>(result.layers), k = static_cast<size_t>(result.top_k);
+  result.chosen.resize(tokens * layers * k);
+  result.weights.resize(result.chosen.size());
+  const auto keep_layer = [&](const PackedRows&, const Layer& layer, const int32_t* chosen, const float* weights) {
+    for (size_t token = 0; token < tokens; ++token) {
+      const size_t at = (token * layers + static_cast<size_t>(layer.index)) * k;
+      std::copy_n(chosen + token * k, k, result.chosen.begin() + static_cast<std::ptrdiff_t>(at));
+      std::copy_n(weights + token * k, k, result.weights.begin() + static_cast<std::ptrdiff_t>(at));
+    }
+  };
+  const std::vector<int32_t> rows[] = {{row.begin(), row.end()}};
+  run_packed(rows, keep_layer, [](PackedRows&) {});
   return result;
 }
 

@@ -45,5 +45,11 @@ export function useModelChoices() {
     const base = run && library.models.find(({ name }) => name === run.modelName);
     return base?.name ?? choices.value.find((choice) => choice.ref !== ref)?.ref ?? null;
   }
-  return { choices, titleOf, baseOf };
+  /** Whether its tokens go to experts. */
+  function hasExperts(ref: string): boolean {
+    const name = ref.startsWith('run:') ? ref.slice(4) : ref;
+    const run = runStore.byId.get(name) ?? runStore.runs.find((one) => one.name === name);
+    return run !== undefined && (run.config.method === 'pesc' || run.config.method === 'upcycle');
+  }
+  return { choices, titleOf, baseOf, hasExperts };
 }
