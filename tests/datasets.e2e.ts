@@ -309,14 +309,17 @@ describe.runIf(runnable)('datasets over the real host', () => {
     await page.getByRole('textbox', { name: 'Name', exact: true }).fill('blend');
     await page.getByLabel('Model whose tokenizer counts').selectOption('tiny');
     await page.getByLabel('Tokens of a row at most').fill('64');
+    await page.keyboard.press('Tab');
     await page.getByLabel('How much of talks').selectOption('count');
     await page.getByLabel('Rows of talks').fill('900');
     await page.keyboard.press('Tab');
     await page.getByLabel('Add a step to: Cleaning of every source').selectOption('length');
-    await page.getByLabel('At most').fill('400');
+    await page.getByLabel('At most', { exact: true }).fill('400');
     await page.keyboard.press('Tab');
     await page.getByLabel('Held out of each source').fill('20');
     await expect.poll(() => page.locator('.command').textContent()).toContain('count: 900');
+    await expect.poll(() => page.locator('.command').textContent()).toContain('max: 400');
+    expect(await page.locator('.command').textContent()).toContain('seqLen: 64');
     expect(await page.locator('.command').textContent()).toContain('step: length');
     await page.screenshot({ path: `${shots}mix.png` });
     await page.keyboard.press('Control+Enter');
@@ -329,6 +332,54 @@ describe.runIf(runnable)('datasets over the real host', () => {
     const out = left.slice(1, -1).reduce((sum, text) => sum + figure(text.split('−')[1]), 0);
     expect(figure(left[0]) - out).toBe(figure(left.at(-1)));
     expect(figure(left.at(-1))).toBe(920);
+  });
+
+  test('a preview counts what each step leaves out, tokens, and rows that repeat a benchmark', async () => {
+    const leaked =
+      'How many amphorae of olive oil did the forty camels carry across the desert to the harbour?';
+    writeFileSync(
+      join(folder, 'leaky.jsonl'),
+      [leaked, 'Who leads?', 'Who follows?', 'A question in so many words?']
+        .map((question, i) => JSON.stringify({ question, answer: `Answer ${i}, in a few words.` }))
+        .join('\n'),
+    );
+    writeFileSync(
+      join(folder, 'gsm8k-test.jsonl'),
+      `${JSON.stringify({ question: leaked, answer: 'Forty times two is eighty.\n#### 80' })}\n`,
+    );
+    await done(await client.call('importSource', { files: [join(folder, 'leaky.jsonl')], name: 'leaky' }));
+    const [mix] = await client.call('listMixes', {});
+    await open(`/datasets/mix?from=${mix!.id}`);
+    await page.getByText('Begins with the recipe of blend').waitFor();
+    await page.getByLabel('Add a source of the library').selectOption('leaky');
+    await page.getByLabel('Held out of each source').fill('0.1');
+    await page.keyboard.press('Tab');
+    await page.getByLabel('Path of a benchmark').fill(join(folder, 'gsm8k-test.jsonl'));
+    await page.keyboard.press('Enter');
+    await page.getByText('gsm8k · 1 items').waitFor();
+    const outlook = page.getByRole('complementary', { name: 'What it would hold' });
+    await outlook.getByRole('button', { name: 'Preview' }).click();
+    await outlook.getByRole('columnheader', { name: 'Trained' }).waitFor();
+    expect(await outlook.getByRole('row', { name: /^leaky/ }).textContent()).toMatch(/^leaky3/);
+    const { sources } = mix!.recipe;
+    expect(sources).toHaveLength(1);
+    // The step says what it leaves out where it stands, with examples.
+    await page.getByRole('button', { name: '− 12' }).click();
+    await page
+      .getByRole('list', { name: 'Rows that Length leaves out' })
+      .getByText('talks.jsonl:')
+      .first()
+      .waitFor();
+    await outlook.getByRole('button', { name: 'Show the 1 rows that repeat gsm8k' }).click();
+    await expect.poll(() => outlook.locator('mark').allTextContents()).toHaveLength(2);
+    expect((await outlook.locator('mark').first().textContent())!.toLowerCase()).toContain(
+      'amphorae of olive oil',
+    );
+    await page.screenshot({ path: `${shots}mix-preview.png` });
+    await page.getByLabel('Seed').fill('5');
+    await page.keyboard.press('Tab');
+    await outlook.getByText('Counted for an earlier state of the recipe.').waitFor();
+    await page.getByRole('button', { name: 'Start anew' }).click();
   });
 
   test('a row of a mix leads to the row of its source', async () => {

@@ -92,6 +92,11 @@ describe('looking at a source', () => {
         .slice(0, 5),
     );
     expect(found.rows[0]!.found).toContain('like an Élan');
+    // The text around is text: no JSON, no escapes.
+    const asked = await readLook({ files, query: query({ search: 'stones' }), from: 7, count: 1 });
+    expect(asked.rows[0]!.found).toMatch(
+      /^What does the "content" of box 6 weigh\? Say it in stones\. · Box 6 weighs much/,
+    );
   });
 
   test('filters and orders, and where a row then stands', async () => {

@@ -19,7 +19,7 @@ import {
 import { select, sqlString } from '../database.ts';
 import type { LookFiles } from './lookProtocol.ts';
 import { runWatched } from './prepareLook.ts';
-import { searchTerms } from './searchTerms.ts';
+import { searchTerms, type SearchTerm } from './searchTerms.ts';
 
 const memoryLimit = '512MB';
 /** Indexes open at a time. */
@@ -29,7 +29,7 @@ const maxAnswers = 8;
 /** Searches kept for each: their keys and the text around what was found. */
 const maxSearches = 3;
 /** Characters shown before and after what was found. */
-const aroundFound = 80;
+const aroundFound = 100;
 
 interface OpenLook {
   instance: DuckDBInstance;
@@ -343,30 +343,19 @@ async function scan(
 ): Promise<string> {
   const terms = searchTerms(search);
   const table = `found_${look.nextTable++}`;
-  // Most rows are told by their JSON; only what might match is taken apart, so that no name of a field is found.
-  const sure = (text: string, spelled: (term: string) => string) =>
-    terms
-      .map((term) => `${term.absent ? 'NOT ' : ''}contains(${text}, ${sqlString(spelled(term.text))})`)
-      .concat('true')
-      .join(' AND ');
-  const rough = terms
-    .filter((term) => !term.absent)
-    .map((term) => `contains(lower(messages), ${sqlString(jsonSpelling(term.text))})`)
-    .concat('true')
-    .join(' AND ');
+  const condition = terms.map(matches).concat('true').join(' AND ');
   const first = terms.find((term) => !term.absent);
-  const around = first
-    ? `substr(body, greatest(1, strpos(lower(body), ${sqlString(first.text)}) - ${aroundFound}), ${2 * aroundFound + first.text.length})`
+  const spelled = first && jsonSpelling(first.text);
+  const around = spelled
+    ? `substr(messages, greatest(1, strpos(lower(messages), ${sqlString(spelled)}) - ${aroundFound}), ${2 * aroundFound + spelled.length})`
     : 'NULL::VARCHAR';
   // A connection of its own: windows are read while it goes on.
   const connection = await look.instance.connect();
   try {
     await runWatched(
       connection,
-      `CREATE TABLE memory.${table} AS SELECT file_row_number::INTEGER AS key, ${around} AS around FROM (
-         SELECT file_row_number, array_to_string(list_transform(from_json(messages, '[{"content":"VARCHAR"}]'), m -> m.content), chr(10)) AS body
-         FROM read_parquet(${sqlString(files.rows)}, file_row_number = true) WHERE ${rough})
-       WHERE ${sure('lower(body)', (term) => term)}`,
+      `CREATE TABLE memory.${table} AS SELECT file_row_number::INTEGER AS key, ${around} AS around
+       FROM read_parquet(${sqlString(files.rows)}, file_row_number = true) WHERE ${condition}`,
       onShare,
       cancelled,
       'the search',
@@ -375,6 +364,36 @@ async function scan(
     connection.closeSync();
   }
   return `memory.${table}`;
+}
+
+/** What stands around texts in the JSON of messages: words that are part of it might be found there. */
+const betweenTexts =
+  '[{"role":"system","content":""},{"role":"user","content":""},{"role":"assistant","content":"","train":false}]';
+
+/** Words are sought in the JSON as it is, which costs a third of taking it apart, unless its own words could be meant. */
+function matches({ text, absent }: SearchTerm): string {
+  const spelled = jsonSpelling(text);
+  const rough = `contains(lower(messages), ${sqlString(spelled)})`;
+  const texts = `array_to_string(list_transform(from_json(messages, '[{"content":"VARCHAR"}]'), m -> m.content), chr(10))`;
+  const found = betweenTexts.includes(spelled)
+    ? `(${rough} AND contains(lower(${texts}), ${sqlString(text)}))`
+    : rough;
+  return absent ? `NOT ${found}` : found;
+}
+
+/** A piece of the JSON of messages as text: a cut may have halved an escape or a name. */
+function textOfJson(piece: string): string {
+  // Quotes of a text are escaped: one without a backslash belongs to the JSON around it.
+  return piece
+    .replace(/(?<!\\)"(?:,"train":false)?\},\{"role":"\w*","content":"/g, ' · ')
+    .replace(/^(?:.{0,40}?(?<!\\)",)?"?\w{0,7}":"/, '')
+    .replace(/(?<!\\)"(?:,"train":false)?(?:\}.*)?$/, '')
+    .replace(/^(?:\\u[0-9a-f]{0,3}|[0-9a-f]{0,3}(?=\\))/i, '')
+    .replace(/\\u[0-9a-f]{0,4}$|\\$/i, '')
+    .replace(/\\[nrtbf]/g, ' ')
+    .replace(/\\u([0-9a-f]{4})/gi, (_, code: string) => String.fromCharCode(parseInt(code, 16)))
+    .replace(/\\(.)/g, '$1')
+    .replace(/^[\s·]+|[\s·]+$/g, '');
 }
 
 /** As the text stands inside a JSON string. */
@@ -393,5 +412,7 @@ async function foundText(
     look.connection,
     `SELECT key, around FROM ${table} WHERE key IN (${keys.join(', ')})`,
   );
-  return new Map(rows.flatMap(({ key, around }) => (around === null ? [] : [[key, oneLine(around)]])));
+  return new Map(
+    rows.flatMap(({ key, around }) => (around === null ? [] : [[key, oneLine(textOfJson(around))]])),
+  );
 }
