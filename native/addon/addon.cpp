@@ -34,6 +34,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   environment->model_class = Napi::Persistent(ModelObject::define(env));
   environment->trainer_class = Napi::Persistent(TrainerObject::define(env));
   env.AddCleanupHook(end_environment, environment);
+  measure_program();
 
   const auto add = [&](const char* name, auto* function) {
     exports.Set(name, Napi::Function::New(env, function, name));

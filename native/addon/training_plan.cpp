@@ -6,6 +6,7 @@
 #include "addon/training_plan.h"
 #include "addon/values.h"
 #include "engine/checkpoint/checkpoint.h"
+#include "engine/platform/memory.h"
 
 namespace caravan::addon {
 
@@ -54,12 +55,25 @@ Napi::Value checkpoints_to_js(Napi::Env env, const std::vector<CheckpointInfo>& 
   });
 }
 
+/// What this program held before it had done anything: Node and the addon. A training process begins with as much.
+int64_t program_bytes = 0;
+
+TrainingPlan plan_with_program(const TrainOptions& options) {
+  TrainingPlan plan = plan_training(options);
+  if (options.device != Device::cpu) return plan;  // a GPU's memory holds no program
+  plan.memory.push_back({"program", program_bytes});
+  plan.total_memory_bytes += program_bytes;
+  return plan;
+}
+
 }  // namespace
+
+void measure_program() { program_bytes = peak_resident_bytes(); }
 
 Napi::Value plan_run(const Napi::CallbackInfo& info) {
   return promised(info.Env(), [&]() -> Napi::Value {
     return PromiseWorker<TrainingPlan>::run(
-        info.Env(), [options = to_train_options(info[0], "planTraining")] { return plan_training(options); },
+        info.Env(), [options = to_train_options(info[0], "planTraining")] { return plan_with_program(options); },
         plan_to_js);
   });
 }

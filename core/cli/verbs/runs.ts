@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Client } from '../../shared/contract/client.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
-import { formatCount, formatDuration, formatMetric } from '../../shared/format.ts';
+import { formatBytes, formatCount, formatDuration, formatMetric, formatShare } from '../../shared/format.ts';
 import type { Run, Step } from '../../shared/run/run.ts';
 import { choice, number, text } from '../options.ts';
 import type { Output } from '../Output.ts';
@@ -95,12 +95,21 @@ async function listRuns(client: Client, output: Output): Promise<void> {
 
 async function showRun(client: Client, run: Run, output: Output): Promise<void> {
   const evaluations = await client.call('readEvaluations', { id: run.id });
-  output.document({ ...run, evaluations });
+  const prediction = await client.call('readPrediction', { id: run.id });
+  output.document({ ...run, evaluations, prediction });
   output.line(`${run.name} (${run.id}): ${run.state}, step ${run.step} of ${run.totalSteps ?? '?'}`);
   output.line(`model ${run.modelName}, mix ${run.mixName}, method ${run.config.method}`);
   output.line(`folder ${run.dir}`);
   if (run.stepZeroDifference !== null)
     output.line(`step-0 difference from the stored base: ${run.stepZeroDifference}`);
+  for (const [what, { planned, actual }] of [
+    ['memory', prediction.memoryBytes],
+    ['checkpoint', prediction.checkpointBytes],
+  ] as const)
+    if (planned !== null)
+      output.line(
+        `${what} planned ${formatBytes(planned)}, ${actual === null ? 'not known yet' : `took ${formatBytes(actual)} (${formatShare(actual / planned)})`}`,
+      );
   for (const evaluation of evaluations)
     output.line(
       `  step ${String(evaluation.step).padStart(6)}  held-out ${formatMetric(evaluation.loss)}  ` +

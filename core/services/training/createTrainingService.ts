@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { mkdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join } from 'node:path';
 import { wallClock } from '../../shared/clock.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import { checkName, freeName } from '../../shared/names.ts';
-import type { Plan, Run } from '../../shared/run/run.ts';
+import type { Plan, Prediction, Run } from '../../shared/run/run.ts';
 import type { RunConfig } from '../../shared/run/runConfig.ts';
 import { checkAction } from '../../shared/run/transitions.ts';
 import type { TrainingPlan } from '../../engine/AddonTypes.ts';
@@ -13,6 +14,7 @@ import { createRunRecorder } from './createRunRecorder.ts';
 import { checkDisk, checkFits, freeDisk, systemMemory } from './memory.ts';
 import { checkSameMix, prepareRun, type PreparedRun } from './prepareRun.ts';
 import { newRun } from './newRun.ts';
+import { boundsOf, checkpointBytes, findLargest, trackOf } from './predictions.ts';
 import { markInterrupted, recoverRuns, removedSuffix } from './recoverRuns.ts';
 import { checkpointFolders, readRunFolder, runFiles, writeRunFolder, type RunLock } from './runFolder.ts';
 import { lastLines } from './runLog.ts';
@@ -24,6 +26,9 @@ import type { Training, TrainingDeps, TrainingService } from './trainingTypes.ts
 
 /** How long closing waits for a checkpoint to be written. What an engine does after that is lost up to the one before. */
 const closeGraceMs = 60_000;
+
+/** A plan's track record looks at so many of the newest runs. */
+const trackedRuns = 20;
 
 /** Runs: planning, starting, supervising, keeping and reading them. */
 export function createTrainingService(deps: TrainingDeps): TrainingService {
@@ -73,6 +78,17 @@ export function createTrainingService(deps: TrainingDeps): TrainingService {
     return { prepared, plan };
   }
 
+  /** Looked up once a step: plans are made at every change of a form. */
+  const peaks = new Map<number, { step: number; peak: number | null }>();
+  function memoryOf({ key, lock, run }: RunRecord): Prediction['memoryBytes'] {
+    let known = peaks.get(key);
+    if (known?.step !== run.step) {
+      known = { step: run.step, peak: steps.peakMemory(key) };
+      peaks.set(key, known);
+    }
+    return { planned: lock.planned?.memoryBytes ?? null, actual: known.peak };
+  }
+
   function lockOf(
     id: string,
     name: string,
@@ -102,6 +118,7 @@ export function createTrainingService(deps: TrainingDeps): TrainingService {
         template: prepared.template,
       },
       totalSteps: plan.steps,
+      planned: { memoryBytes: plan.totalMemoryBytes, checkpointBytes: plan.checkpointBytes },
       options: { ...prepared.options, checkpointDir: runFiles.checkpoints(join(runsDir, id)) },
     };
   }
@@ -252,10 +269,38 @@ export function createTrainingService(deps: TrainingDeps): TrainingService {
         const { availableBytes } = memory();
         return {
           ...plan,
+          diskBytes: plan.checkpointBytes * (config.keepCheckpoints + 2),
+          freeDiskBytes: await freeDiskBytes(existsSync(runsDir) ? runsDir : home),
+          track: trackOf(runs.list().slice(0, trackedRuns).map(memoryOf)),
           availableMemoryBytes: availableBytes,
           fits: plan.totalMemoryBytes <= availableBytes,
           probe: timed,
           estimatedMs: timed && estimate(plan, prepared, timed),
+        };
+      },
+      async planLargest({ config, vary, memoryBytes = memory().availableBytes }) {
+        const { options, summary, mix } = await prepareRun(config, { models, datasets, engines });
+        const bounds = boundsOf(vary, {
+          maxPositions: summary.maxPositions,
+          longestRow: mix.mix.seqLen ?? 1,
+        });
+        const found = await findLargest(bounds, memoryBytes, (value) =>
+          engines.inference.plan({ ...options, [vary]: value, checkpointDir: runsDir }),
+        );
+        return {
+          memoryBytes,
+          largest: found && { value: found.value, totalMemoryBytes: found.plan.totalMemoryBytes },
+          most: bounds[1],
+        };
+      },
+      async readPrediction({ id }) {
+        const record = recordOf(id);
+        return {
+          memoryBytes: memoryOf(record),
+          checkpointBytes: {
+            planned: record.lock.planned?.checkpointBytes ?? null,
+            actual: await checkpointBytes(record.run.lastCheckpoint),
+          },
         };
       },
       startRun: ({ config }) => startRun(config),

@@ -30,6 +30,8 @@ export const runLockSchema = z.object({
     template: z.enum(templates),
   }),
   totalSteps: z.number(),
+  /** What the plan said before the run began. Runs of before that have none. */
+  planned: z.object({ memoryBytes: z.number(), checkpointBytes: z.number() }).exactOptional(),
   /** The engine's options, but for `resumeFrom`. */
   options: z.custom<TrainOptions>((value) => typeof value === 'object' && value !== null),
 });

@@ -18,6 +18,8 @@ export interface StepTable {
   last(
     run: number,
   ): { step: number; loss: number | null; tokensPerSecond: number; memoryBytes: number } | null;
+  /** The most that a step held; null without steps. */
+  peakMemory(run: number): number | null;
   readSteps(run: number, fromStep: number, limit: number): Promise<Step[]>;
   readSeries(run: number, request: SeriesRequest): Promise<BucketedSeries[]>;
   /** Rows that a step saw with their losses; null where there is no such step. */
@@ -148,6 +150,10 @@ export function createStepTable(store: Store): StepTable {
          FROM steps WHERE run_key = ? ORDER BY step DESC LIMIT 1`,
         [run],
       ) ?? null,
+    peakMemory: (run) =>
+      store.get<{ most: number | null }>('SELECT max(memory_bytes) AS most FROM steps WHERE run_key = ?', [
+        run,
+      ])?.most ?? null,
     async readSteps(run, fromStep, limit) {
       const rows = await store.query<StepRow>(
         `SELECT steps.*, expert_shares FROM steps JOIN step_arrays USING (run_key, step)

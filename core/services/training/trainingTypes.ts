@@ -10,6 +10,8 @@ import type { Pace } from './stopDeadline.ts';
 
 export type TrainingCalls =
   | 'planRun'
+  | 'planLargest'
+  | 'readPrediction'
   | 'startRun'
   | 'resumeRun'
   | 'pauseRun'

@@ -47,7 +47,15 @@ import {
 import { jobSchema } from '../job/job.ts';
 import { exportLayouts, exportRecordSchema, exportSchema, exportTypes, mergeBases } from '../model/export.ts';
 import { modelRefSchema, modelSchema } from '../model/model.ts';
-import { evaluationSchema, planSchema, runSchema, seriesSchema, stepSchema } from '../run/run.ts';
+import {
+  evaluationSchema,
+  planSchema,
+  predictionSchema,
+  runSchema,
+  seriesSchema,
+  stepSchema,
+  variedFields,
+} from '../run/run.ts';
 import { runConfigSchema } from '../run/runConfig.ts';
 
 /** Raised when a client and a host of different ages could misunderstand each other. */
@@ -346,6 +354,26 @@ export const calls = {
     z.object({ config: runConfigSchema, probe: z.boolean().default(false) }).strict(),
     planSchema,
   ),
+  /** The plan asked backwards: the largest value of one field that fits into so much memory. */
+  planLargest: call(
+    'write',
+    z
+      .object({
+        config: runConfigSchema,
+        vary: z.enum(variedFields),
+        /** Absent: what is available now. */
+        memoryBytes: z.number().positive().optional(),
+      })
+      .strict(),
+    z.object({
+      memoryBytes: z.number(),
+      /** Null where not even the least value fits. */
+      largest: z.object({ value: z.number().int(), totalMemoryBytes: z.number() }).nullable(),
+      /** What the value may be at most whatever the memory. */
+      most: z.number().int(),
+    }),
+  ),
+  readPrediction: call('read', id, predictionSchema),
   startRun: call('write', z.object({ config: runConfigSchema }).strict(), runSchema),
   resumeRun: call('write', id, runSchema),
   pauseRun: call('write', id, runSchema),

@@ -106,6 +106,21 @@ export const seriesSchema = z.object({
 });
 export type Series = z.infer<typeof seriesSchema>;
 
+const plannedAndActual = z.object({ planned: z.number().nullable(), actual: z.number().nullable() });
+
+/** What a run was planned to need, and what it needed; null where it is not known (yet). */
+export const predictionSchema = z.object({
+  /** The most at one time. */
+  memoryBytes: plannedAndActual,
+  /** Of one checkpoint. */
+  checkpointBytes: plannedAndActual,
+});
+export type Prediction = z.infer<typeof predictionSchema>;
+
+/** What a plan can be asked for backwards. */
+export const variedFields = ['microBatchSize', 'seqLen', 'adapterDim', 'loraRank'] as const;
+export type Varied = (typeof variedFields)[number];
+
 export const planSchema = z.object({
   parameters: z.object({
     base: z.number(),
@@ -120,6 +135,11 @@ export const planSchema = z.object({
   availableMemoryBytes: z.number(),
   fits: z.boolean(),
   checkpointBytes: z.number(),
+  /** What the kept checkpoints, the best and one being written take at most; and what the disk has left. */
+  diskBytes: z.number().exactOptional(),
+  freeDiskBytes: z.number().exactOptional(),
+  /** Actual memory / planned over the runs so far: the smallest and the largest; null before the first. */
+  track: z.object({ runs: z.number(), least: z.number(), most: z.number() }).nullable().exactOptional(),
   rows: z.number(),
   steps: z.number(),
   warmupSteps: z.number(),
