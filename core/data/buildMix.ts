@@ -59,14 +59,16 @@ export async function buildMix(
     await drawRows(table, recipe, throwProblem);
     stop();
     report({ done: 0, total: null, unit: 'rows', stage: 'writing' });
-    await writeMixTable(table, scratch);
+    // DuckDB sorts and packs on a thread of its own while the tokens are gathered on this one.
+    const shards = join(scratch, 'shards', request.tokenizer?.hash.slice(0, 12) ?? '');
+    const written = await Promise.allSettled([
+      writeMixTable(table, scratch),
+      ...(store ? [writeShards(table, request, store, shards)] : []),
+    ]);
+    for (const one of written) if (one.status === 'rejected') throw one.reason;
+    stop();
     await writeRejects(table, scratch);
     if (sifted.contamination) await writeContamination(table, join(scratch, contaminationFile));
-    stop();
-    if (store && request.tokenizer) {
-      report({ done: 0, total: null, unit: 'rows', stage: 'writing tokens' });
-      await writeShards(table, request, store, join(scratch, 'shards', request.tokenizer.hash.slice(0, 12)));
-    }
     const result = await summarise(table, recipe, tokenizer !== null);
     const files = [
       'mix.parquet',

@@ -70,13 +70,21 @@ function stageClock() {
   };
 }
 
-function tokenizerPath(): string {
-  const data = process.env['CARAVAN_TEST_DATA'];
-  const packed = data && join(data, 'models/tokenizers/llama-2.tokenizer.json.gz');
-  if (!packed || !existsSync(packed)) return join(import.meta.dirname, '../../demo/base/tokenizer.json');
+async function openTokenizer(data: DataProcess) {
+  const given = process.env['CARAVAN_TEST_DATA'];
+  const packed = given && join(given, 'models/tokenizers/llama-2.tokenizer.json.gz');
+  if (!packed || !existsSync(packed)) {
+    const base = join(import.meta.dirname, '../../demo/base');
+    const { tokens } = await data.request('readTokenizer', { dir: base });
+    return { path: join(base, 'tokenizer.json'), modelName: 'demo-base', tokens };
+  }
   const path = join(dir, 'llama-2.tokenizer.json');
   writeFileSync(path, gunzipSync(readFileSync(packed)));
-  return path;
+  return {
+    path,
+    modelName: 'llama-2',
+    tokens: { bos: '<s>', eos: '</s>', specials: [], chatTemplate: null },
+  };
 }
 
 async function importAll(data: DataProcess, stages: Stage[]) {
@@ -123,6 +131,7 @@ const recipe = recipeSchema.parse({
   ...(benchmarks.length > 0 && { decontaminate: { benchmarks: benchmarks.map((path) => ({ path })) } }),
 });
 const data = createDataProcess();
+const tokenizer = await openTokenizer(data);
 const stages: Stage[] = [];
 const began = performance.now();
 const imported = await importAll(data, stages);
@@ -137,12 +146,7 @@ const mix = await timed(
         recipe,
         sources: imported,
         benchmarks: benchmarks.map((file) => [file]),
-        tokenizer: {
-          path: tokenizerPath(),
-          hash: '0'.repeat(64),
-          modelName: 'llama-2',
-          tokens: { bos: '<s>', eos: '</s>', specials: [], chatTemplate: null },
-        },
+        tokenizer: { ...tokenizer, hash: '0'.repeat(64) },
         outDir: join(dir, 'mix'),
         memoryLimit: '1GB',
         threads,

@@ -22,7 +22,7 @@ export function cleaningOf(recipe: Recipe): StepSql[][] {
 export async function cleanRows(
   table: RowTable,
   recipe: Recipe,
-  memoryLimit: string,
+  { memoryLimit, threads }: { memoryLimit: string; threads: number },
   stop: () => void,
 ): Promise<void> {
   const { connection } = table;
@@ -31,7 +31,7 @@ export async function cleanRows(
     if (steps.length === 0) continue;
     stop();
     const source = table.sources[index]!;
-    const sandbox = await openSandbox(pathsIn(source), memoryLimit);
+    const sandbox = await openSandbox(pathsIn(source), memoryLimit, threads);
     try {
       const parts = textParts.filter((part) =>
         steps.some(({ drops }) => new RegExp(`\\b${languageColumn(part)}\\b`, 'i').test(drops)),

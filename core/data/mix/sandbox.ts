@@ -11,11 +11,16 @@ export interface Sandbox {
   close(): void;
 }
 
-export async function openSandbox(paths: readonly string[], memoryLimit: string): Promise<Sandbox> {
+/** @param threads what runs here judges rows one by one, so that no result depends on it */
+export async function openSandbox(
+  paths: readonly string[],
+  memoryLimit: string,
+  threads: number,
+): Promise<Sandbox> {
   const instance = await DuckDBInstance.create(':memory:', {
     memory_limit: memoryLimit,
-    threads: '1',
-    preserve_insertion_order: 'true',
+    threads: String(threads),
+    preserve_insertion_order: 'false',
     autoinstall_known_extensions: 'false',
     autoload_known_extensions: 'false',
     allow_community_extensions: 'false',

@@ -26,7 +26,7 @@ export interface Sifted {
 export async function sift({ table, request, loadAddon, report, stop }: Sifting): Promise<Sifted> {
   const { recipe, memoryLimit, threads } = request;
   report({ done: 0, total: null, unit: 'rows', stage: 'cleaning' });
-  await cleanRows(table, recipe, memoryLimit, stop);
+  await cleanRows(table, recipe, { memoryLimit, threads }, stop);
   stop();
   if (recipe.dedup !== 'none') await dropDuplicates(table);
   stop();

@@ -34,7 +34,7 @@ export async function writeRejects({ connection, sources }: RowTable, dir: strin
 }
 
 export async function writeShards(
-  { connection }: RowTable,
+  { reader }: RowTable,
   request: MixRequest,
   store: TokenStore,
   dir: string,
@@ -42,7 +42,7 @@ export async function writeShards(
   await mkdir(dir, { recursive: true });
   for (const split of ['train', 'validation'] as const) {
     const rows = await select<{ id: number; source: number }>(
-      connection,
+      reader,
       `SELECT drawn.id, source FROM drawn JOIN rows ON rows.id = drawn.id WHERE drawn.split = '${split}' ORDER BY position`,
     );
     if (rows.length === 0) continue;
