@@ -59,35 +59,28 @@ BaseDType parse_base_dtype(const std::string& name) {
   throw EngineError("bad_option", "baseDtype is \"" + name + "\"; it must be f32, bf16 or nf4");
 }
 
-StoredWeight::StoredWeight(const Exec& exec, Nf4Storage quantised)
-    : rows_(quantised.rows), cols_(quantised.cols), quantised_(std::move(quantised)), view_(quantised_.view()) {
-  if (exec.device == Device::cpu) return;
-  const auto aligned = [](size_t bytes) { return (bytes + 255) / 256 * 256; };
-  const size_t packed = aligned(quantised_.packed.size()), codes = aligned(quantised_.absmax_u8.size());
-  const size_t absmax = aligned(quantised_.absmax.size() * sizeof(float));
-  data_ = DeviceBuffer(exec.device, packed + codes + absmax + aligned(quantised_.absmax2.size() * sizeof(float)));
-  char* at = data_.data();
-  const auto send = [&](const auto& values, size_t room) -> char* {
-    if (values.empty()) return nullptr;
-    upload(exec, at, values.data(), values.size() * sizeof(values[0]));
-    at += room;
-    return at - room;
-  };
-  view_.packed = reinterpret_cast<uint8_t*>(send(quantised_.packed, packed));
-  view_.absmax_u8 = reinterpret_cast<uint8_t*>(send(quantised_.absmax_u8, codes));
-  view_.absmax = reinterpret_cast<float*>(send(quantised_.absmax, absmax));
-  view_.absmax2 = reinterpret_cast<float*>(send(quantised_.absmax2, 0));
-  quantised_ = {};
+StoredWeight::StoredWeight(const Exec& exec, ConstPtr values, int64_t rows, int64_t cols, bool double_quant)
+    : rows_(rows), cols_(cols) {
+  Nf4Arrays arrays;
+  data_ = DeviceBuffer(exec.device, nf4_place(arrays, nullptr, rows, cols, double_quant));
+  nf4_place(arrays, data_.data(), rows, cols, double_quant);
+  view_ = nf4_quantize_into(exec, arrays, values, rows, cols);
 }
 
-StoredWeight& StoredWeight::operator=(StoredWeight&& other) noexcept {
-  data_ = std::move(other.data_);
-  dtype_ = other.dtype_;
-  rows_ = other.rows_;
-  cols_ = other.cols_;
-  quantised_ = std::move(other.quantised_);
-  view_ = quantised_.packed.empty() ? other.view_ : quantised_.view();
-  return *this;
+StoredWeight::StoredWeight(const Exec& exec, const Nf4Storage& quantised)
+    : rows_(quantised.rows), cols_(quantised.cols) {
+  const bool double_quant = quantised.absmax.empty();
+  Nf4Arrays arrays;
+  data_ = DeviceBuffer(exec.device, nf4_place(arrays, nullptr, rows_, cols_, double_quant));
+  nf4_place(arrays, data_.data(), rows_, cols_, double_quant);
+  const auto send = [&](auto* to, const auto& values) {
+    if (!values.empty()) upload(exec, to, values.data(), values.size() * sizeof(values[0]));
+  };
+  send(arrays.packed, quantised.packed);
+  send(arrays.absmax, quantised.absmax);
+  send(arrays.absmax_u8, quantised.absmax_u8);
+  send(arrays.absmax2, quantised.absmax2);
+  view_ = {arrays.packed, arrays.absmax, arrays.absmax_u8, arrays.absmax2, quantised.offset, rows_, cols_};
 }
 
 Weight StoredWeight::weight() const {

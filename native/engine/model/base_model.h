@@ -41,22 +41,21 @@ class StoredWeight {
   StoredWeight() = default;
   StoredWeight(DeviceBuffer data, DType dtype, int64_t rows, int64_t cols)
       : data_(std::move(data)), dtype_(dtype), rows_(rows), cols_(cols) {}
-  /// Brings what was quantised on the host to the device.
-  StoredWeight(const Exec& exec, Nf4Storage quantised);
-  StoredWeight(StoredWeight&& other) noexcept { *this = std::move(other); }
-  StoredWeight& operator=(StoredWeight&& other) noexcept;
+  /// NF4 of `values` (rows, cols), which lie on the Exec's device as the result does.
+  StoredWeight(const Exec& exec, ConstPtr values, int64_t rows, int64_t cols, bool double_quant);
+  /// Brings what was quantised already to the device.
+  StoredWeight(const Exec& exec, const Nf4Storage& quantised);
 
   /// Valid while this object stands where it is.
   Weight weight() const;
   bool quantised() const { return view_.packed != nullptr; }
-  size_t bytes() const { return data_.bytes() + quantised_.bytes(); }
+  size_t bytes() const { return data_.bytes(); }
 
  private:
-  DeviceBuffer data_;  // the values, or on a GPU all pieces of the quantised ones
+  DeviceBuffer data_;  // the values, or all that view_ points to
   DType dtype_ = DType::f32;
   int64_t rows_ = 0;
   int64_t cols_ = 0;
-  Nf4Storage quantised_;  // on the CPU
   Nf4View view_;
 };
 

@@ -17,12 +17,7 @@ class Loader {
  public:
   Loader(const Exec& exec, const std::string& path, const BaseOptions& options,
          const std::function<void(int64_t, int64_t)>& progress)
-      : exec_(exec),
-        host_{Device::cpu, exec.pool},
-        path_(path),
-        options_(options),
-        progress_(progress),
-        source_(ModelSource::open(path)) {
+      : exec_(exec), path_(path), options_(options), progress_(progress), source_(ModelSource::open(path)) {
     total_ = static_cast<int64_t>(source_->tensor_bytes());
   }
 
@@ -35,10 +30,10 @@ class Loader {
     // What is stored in NF4 already is kept code by code: quantising it anew would not give the same constants.
     if (std::optional<Nf4Storage> stored = source_->read_nf4(name);
         stored && stored->rows == rows && stored->cols == cols) {
-      return StoredWeight(exec_, std::move(*stored));
+      return StoredWeight(exec_, *stored);
     }
-    const DeviceBuffer values = read(name, {rows, cols}, DType::f32);
-    return StoredWeight(exec_, nf4_quantize(host_, values.ptr(DType::f32), rows, cols, options_.double_quant));
+    const DeviceBuffer values = move_to_device(exec_, read(name, {rows, cols}, DType::f32));
+    return StoredWeight(exec_, values.ptr(DType::f32), rows, cols, options_.double_quant);
   }
 
   /// Embedding and head: never quantised.
@@ -79,7 +74,6 @@ class Loader {
   }
 
   const Exec& exec_;
-  const Exec host_;
   const std::string& path_;
   const BaseOptions& options_;
   const std::function<void(int64_t, int64_t)>& progress_;

@@ -3,7 +3,6 @@
 #include "engine/model/base_model.h"
 
 #include "kernels/random.h"
-#include "kernels/transfer.h"
 
 namespace caravan {
 
@@ -26,13 +25,7 @@ class Maker {
     DeviceBuffer data = DeviceBuffer::of(exec_.device, dtype, rows * cols);
     fill_normal(exec_, data.ptr(dtype), rows * cols, scale, seed_, next_++);
     if (!quantise) return StoredWeight(std::move(data), dtype, rows, cols);
-    if (exec_.device == Device::cuda) {
-      DeviceBuffer host(Device::cpu, data.bytes());
-      download(exec_, host.data(), data.data(), data.bytes());
-      data = std::move(host);
-    }
-    const Exec host_exec{Device::cpu, exec_.pool};
-    return StoredWeight(exec_, nf4_quantize(host_exec, data.ptr(dtype), rows, cols, options_.double_quant));
+    return StoredWeight(exec_, data.ptr(dtype), rows, cols, options_.double_quant);
   }
 
   DeviceBuffer vector(int64_t count, float value) {
