@@ -24,7 +24,7 @@ namespace {
 
 const char* const usage =
     "caravan_train OPTIONS.json [--metrics FILE.jsonl] [--save-model DIR] [--max-minutes M] [--resume CHECKPOINT]\n"
-    "         [--threads N]\n"
+    "         [--threads N] [--device cpu|cuda]\n"
     "  --save-model   at the end, stopped or finished: the dense model of method full as bf16 safetensors\n"
     "  --max-minutes  stop with a checkpoint after this time (and let --save-model write it)\n"
     "  --resume       a checkpoint folder, or the folder that holds the checkpoints: their newest\n"
@@ -147,6 +147,9 @@ TrainOptions read_options(const CommandLine& arguments) {
   TrainOptions options = parse_train_options({std::istreambuf_iterator<char>(stream), {}}, file);
   options.resume_from = arguments.text("resume", options.resume_from);
   options.threads = static_cast<int>(arguments.whole("threads", options.threads, 0));
+  const std::string device = arguments.text("device", "cpu");
+  if (device != "cpu" && device != "cuda") throw EngineError("bad_option", "--device is cpu or cuda, not " + device);
+  options.device = device == "cuda" ? Device::cuda : Device::cpu;
   return options;
 }
 
@@ -186,6 +189,6 @@ int train(const CommandLine& arguments) {
 
 int main(int argc, char** argv) {
   return run_program(usage, [&] {
-    return train(CommandLine(argc, argv, {"metrics", "save-model", "max-minutes", "resume", "threads"}));
+    return train(CommandLine(argc, argv, {"metrics", "save-model", "max-minutes", "resume", "threads", "device"}));
   });
 }

@@ -36,6 +36,8 @@ class TrainableSet {
   void initialise(const Exec& exec, const BaseModel& base, uint32_t seed);
   void allocate_gradients();
   void zero_gradients(const Exec& exec);
+  /// (1) of the device's memory, where the sum of the gradients' squares is made; there once gradients are.
+  double* squared_norm() { return reinterpret_cast<double*>(gradients_.data() + values_.bytes()); }
 
   const MethodOptions& method() const { return method_; }
   DType dtype() const { return dtype_; }

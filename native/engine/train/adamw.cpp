@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "kernels/transfer.h"
+
 namespace caravan {
 
 namespace {
@@ -101,9 +103,14 @@ std::vector<StateArray> AdamW::arrays() {
   return arrays;
 }
 
-double gradient_norm(const Exec& exec, const TrainableSet& set) {
+double gradient_norm(const Exec& exec, TrainableSet& set) {
+  double* squared = set.squared_norm();
+  zero_bytes(exec, squared, sizeof *squared);
+  for (const Parameter& parameter : set.parameters()) {
+    squared_norm_add(exec, squared, parameter.gradient, parameter.count);
+  }
   double sum = 0.0;
-  for (const Parameter& parameter : set.parameters()) sum += squared_norm(exec, parameter.gradient, parameter.count);
+  download(exec, &sum, squared, sizeof sum);
   return std::sqrt(sum);
 }
 

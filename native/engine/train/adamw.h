@@ -56,6 +56,6 @@ class AdamW {
 };
 
 /// Global L2 norm of all gradients, summed in the order of the set in fp64.
-double gradient_norm(const Exec& exec, const TrainableSet& set);
+double gradient_norm(const Exec& exec, TrainableSet& set);
 
 }  // namespace caravan
