@@ -31,8 +31,9 @@ struct __align__(1024) KeysShared {
 
 struct BackwardArguments {
   bf16 *dq, *dk, *dv;
-  const bf16 *dout, *q;
-  const float *lse, *delta;
+  const bf16 *dout, *q, *out;
+  const float* lse;
+  float* delta;  // (heads, n): sum over channels of dout * out; written with dq, read for dk and dv
   const AttentionTile* tiles;
   int slots;
   AttentionParams p;
@@ -72,12 +73,27 @@ __device__ __forceinline__ void sum_dq(QueriesShared<dim>& s, const BackwardArgu
   uint32_t q[dim / 16][4], dout[dim / 16][4], weights[step_rows / 16][4];
   load_own<dim>(q, a.q, first, row, rows, head, p.heads);
   load_own<dim>(dout, a.dout, first, row, rows, head, p.heads);
-  float lse[2], delta[2];
+  float lse[2], delta[2] = {0.0f, 0.0f};
+  {
+    uint32_t out[dim / 16][4];
+    load_own<dim>(out, a.out, first, row, rows, head, p.heads);
+#pragma unroll
+    for (int i = 0; i < dim / 16; ++i) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const uint32_t x = dout[i][j], y = out[i][j];
+        delta[j % 2] = fmaf(__uint_as_float(x << 16), __uint_as_float(y << 16), delta[j % 2]);
+        delta[j % 2] = fmaf(__uint_as_float(x & 0xffff0000u), __uint_as_float(y & 0xffff0000u), delta[j % 2]);
+      }
+    }
+  }
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const bool real = row + 8 * half < rows;
-    lse[half] = real ? a.lse[head * p.n + first + row + 8 * half] * log2_e : INFINITY;
-    delta[half] = real ? a.delta[head * p.n + first + row + 8 * half] : 0.0f;
+    const int64_t at = head * p.n + first + row + 8 * half;
+    lse[half] = real ? a.lse[at] * log2_e : INFINITY;
+    delta[half] = row_sum(delta[half]);
+    if (real && lane % 4 == 0) a.delta[at] = delta[half];
   }
   float scores[step_rows / 2], dscores[step_rows / 2], sums[dim / 2];
 #pragma unroll
@@ -342,11 +358,10 @@ void attention_backward_sm90(const Exec& exec, bf16* dq, bf16* dk, bf16* dv, con
       exec.cuda->workspace(2 * slots * sizeof(AttentionTile) + shape.heads * n * sizeof(float)));
   AttentionTile* const key_tiles = query_tiles + slots;
   float* const delta = reinterpret_cast<float*>(key_tiles + slots);
-  attention_delta(exec, delta, dout, out, n, shape);
   attention_tiles(exec, query_tiles, cu_seqlens, sequences, n, 0, own_rows, TileOrder::last_first);
   attention_tiles(exec, key_tiles, cu_seqlens, sequences, n, 0, own_rows, TileOrder::first_first);
   BackwardArguments arguments = {
-      dq, dk, dv, dout, q, lse, delta, query_tiles, static_cast<int>(slots), attention_params(shape, n, n)};
+      dq, dk, dv, dout, q, out, lse, delta, query_tiles, static_cast<int>(slots), attention_params(shape, n, n)};
   const CUtensorMap k_steps = attention_map(k, n, shape.kv_heads, dim, step_rows);
   const CUtensorMap v_steps = attention_map(v, n, shape.kv_heads, dim, step_rows);
   const CUtensorMap k_own = attention_map(k, n, shape.kv_heads, dim, own_rows);

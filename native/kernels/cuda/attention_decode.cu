@@ -9,47 +9,58 @@ namespace caravan::cuda {
 
 namespace {
 
-constexpr int split_keys = 128;
+constexpr int split_keys = 64;
 constexpr int threads = 128;
-constexpr int block_queries = 8;
 constexpr int piece = 8;  // channels a lane holds of a row
-constexpr int batch = 4;  // rows whose loads a lane has in flight
 
+/// A lane's channels of a row as they lie in memory.
 template <typename T>
-__device__ __forceinline__ void load_piece(float (&x)[piece], const T* row, int channel, int d, bool vector) {
-  if (vector) {  // d is a multiple of 8 then
-    if (channel >= d) {
+struct Piece {
+  static constexpr int words = piece * sizeof(T) / 4;
+  uint32_t word[words];
+
+  __device__ __forceinline__ float operator[](int i) const {
+    if constexpr (sizeof(T) == 4) return __uint_as_float(word[i]);
+    return __uint_as_float(i % 2 == 0 ? word[i / 2] << 16 : word[i / 2] & 0xffff0000u);
+  }
+};
+
+/// `vector`: d is a multiple of a piece and rows are aligned.
+template <typename T>
+__device__ __forceinline__ Piece<T> load_piece(const T* row, int channel, int d, bool vector) {
+  Piece<T> x = {};
+  if (vector) {
+    if (channel < d) {
 #pragma unroll
-      for (int i = 0; i < piece; ++i) x[i] = 0.0f;
-    } else if constexpr (sizeof(T) == 4) {
-      const float4 low = *reinterpret_cast<const float4*>(row + channel);
-      const float4 high = *reinterpret_cast<const float4*>(row + channel + 4);
-      x[0] = low.x, x[1] = low.y, x[2] = low.z, x[3] = low.w;
-      x[4] = high.x, x[5] = high.y, x[6] = high.z, x[7] = high.w;
-    } else {
-      const uint4 words = *reinterpret_cast<const uint4*>(row + channel);
-      const uint32_t word[4] = {words.x, words.y, words.z, words.w};
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        x[2 * i] = __uint_as_float(word[i] << 16);
-        x[2 * i + 1] = __uint_as_float(word[i] & 0xffff0000u);
+      for (int i = 0; i < Piece<T>::words; i += 4) {
+        const uint4 four = *reinterpret_cast<const uint4*>(row + channel + i * 4 / static_cast<int>(sizeof(T)));
+        x.word[i] = four.x, x.word[i + 1] = four.y, x.word[i + 2] = four.z, x.word[i + 3] = four.w;
       }
     }
-  } else {
-#pragma unroll
-    for (int i = 0; i < piece; ++i) x[i] = channel + i < d ? static_cast<float>(row[channel + i]) : 0.0f;
+    return x;
   }
+#pragma unroll
+  for (int i = 0; i < piece; ++i) {
+    if (channel + i >= d) break;
+    if constexpr (sizeof(T) == 4) {
+      x.word[i] = __float_as_uint(row[channel + i]);
+    } else {
+      x.word[i / 2] |= uint32_t{row[channel + i].bits} << (i % 2 * 16);
+    }
+  }
+  return x;
 }
 
 /// One row of a partial: the split's maximum (of scores times scale), its sum of exponentials, then head_dim sums.
 __host__ __device__ constexpr int64_t partial_floats(int64_t d) { return d + 2; }
 
-/// `lanes` lanes share a row of the cache. partials (queries * heads, splits, head_dim + 2).
-template <typename T, int lanes>
+/// `lanes` lanes share a row of the cache; each has its first batch of keys and of values in flight from the start. partials (queries * heads, splits, head_dim + 2).
+template <typename T, int lanes, int block_queries>
 __global__ void __launch_bounds__(threads)
     decode_kernel(float* partials, const T* q, const T* k, const T* v, int first_split, int splits, int past,
                   int queries, AttentionParams p, bool vector) {
   constexpr int groups = threads / lanes;  // of lanes, each with its own rows
+  constexpr int batch = sizeof(T) == 4 ? std::min(4, split_keys / groups) : std::min(8, split_keys / groups);
   __shared__ float scores[block_queries][split_keys];
   __shared__ float statistics[block_queries][2];
   __shared__ float joined[block_queries][lanes * piece];
@@ -66,19 +77,22 @@ __global__ void __launch_bounds__(threads)
     return cache + (static_cast<int64_t>(first + key) * p.kv_heads + kv_head) * d;
   };
 
-  float query[block_queries][piece];
-#pragma unroll
-  for (int r = 0; r < block_queries; ++r) {
-    load_piece(query[r], q + pair_of(row0 + min(r, rows - 1)) * d, channel, d, vector);
-  }
-#pragma unroll 1
-  for (int begin = 0; begin < keys; begin += groups * batch) {
-    const int start = begin + group;
-    float x[batch][piece];
+  const auto load_batch = [&](Piece<T>(&x)[batch], const T* cache, int start) {
 #pragma unroll
     for (int b = 0; b < batch; ++b) {
-      load_piece(x[b], cache_row(k, min(start + b * groups, keys - 1)), channel, d, vector);
+      x[b] = load_piece(cache_row(cache, min(start + b * groups, keys - 1)), channel, d, vector);
     }
+  };
+  Piece<T> keys_ahead[batch], values_ahead[batch], query[block_queries];
+  load_batch(keys_ahead, k, group);
+  load_batch(values_ahead, v, group);
+#pragma unroll
+  for (int r = 0; r < block_queries; ++r) {
+    query[r] = load_piece(q + pair_of(row0 + min(r, rows - 1)) * d, channel, d, vector);
+  }
+#pragma unroll 1
+  for (int start = group; start < split_keys; start += groups * batch) {  // all lanes alike: they exchange sums
+    if (start >= groups) load_batch(keys_ahead, k, start);
 #pragma unroll
     for (int b = 0; b < batch; ++b) {
       const int key = start + b * groups;
@@ -87,7 +101,7 @@ __global__ void __launch_bounds__(threads)
         if (r >= rows) break;
         float sum = 0.0f;
 #pragma unroll
-        for (int i = 0; i < piece; ++i) sum = fmaf(query[r][i], x[b][i], sum);
+        for (int i = 0; i < piece; ++i) sum = fmaf(query[r][i], keys_ahead[b][i], sum);
 #pragma unroll
         for (int step = lanes / 2; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
         if (key < keys && threadIdx.x % lanes == 0) {
@@ -115,13 +129,8 @@ __global__ void __launch_bounds__(threads)
   __syncthreads();
   float sums[block_queries][piece] = {};
 #pragma unroll 1
-  for (int begin = 0; begin < keys; begin += groups * batch) {
-    const int start = begin + group;
-    float x[batch][piece];
-#pragma unroll
-    for (int b = 0; b < batch; ++b) {
-      load_piece(x[b], cache_row(v, min(start + b * groups, keys - 1)), channel, d, vector);
-    }
+  for (int start = group; start < keys; start += groups * batch) {
+    if (start >= groups) load_batch(values_ahead, v, start);
 #pragma unroll
     for (int b = 0; b < batch; ++b) {
       const int key = start + b * groups;
@@ -131,10 +140,11 @@ __global__ void __launch_bounds__(threads)
         if (r >= rows) break;
         const float weight = scores[r][key];
 #pragma unroll
-        for (int i = 0; i < piece; ++i) sums[r][i] = fmaf(weight, x[b][i], sums[r][i]);
+        for (int i = 0; i < piece; ++i) sums[r][i] = fmaf(weight, values_ahead[b][i], sums[r][i]);
       }
     }
   }
+  __syncwarp();
   // The groups' sums: within a warp by shuffles, then warp after warp.
 #pragma unroll
   for (int r = 0; r < block_queries; ++r) {
@@ -163,18 +173,38 @@ __global__ void __launch_bounds__(threads)
   }
 }
 
+/// Sum or maximum over a block of whole warps, the same for all; in one order.
+template <bool maximum>
+__device__ float over_block(float x, float* per_warp) {
+  for (int step = 16; step > 0; step /= 2) {
+    const float other = __shfl_xor_sync(0xffffffffu, x, step);
+    x = maximum ? fmaxf(x, other) : x + other;
+  }
+  if (threadIdx.x % 32 == 0) per_warp[threadIdx.x / 32] = x;
+  __syncthreads();
+  x = per_warp[0];
+  for (unsigned w = 1; w < blockDim.x / 32; ++w) x = maximum ? fmaxf(x, per_warp[w]) : x + per_warp[w];
+  __syncthreads();
+  return x;
+}
+
+/// A block joins the splits of one query and head.
 template <typename T>
 __global__ void join_kernel(T* out, const float* partials, int splits, int d) {
+  extern __shared__ float weights[];  // of the splits
+  __shared__ float per_warp[8];
   const float* const first = partials + static_cast<int64_t>(blockIdx.x) * splits * partial_floats(d);
-  float largest = -INFINITY;
-  for (int s = 0; s < splits; ++s) largest = fmaxf(largest, first[s * partial_floats(d)]);
-  float total = 0.0f, sum = 0.0f;
-  for (int s = 0; s < splits; ++s) {
-    const float* const partial = first + s * partial_floats(d);
-    const float weight = expf(partial[0] - largest);
-    total = fmaf(weight, partial[1], total);
-    sum = fmaf(weight, partial[2 + threadIdx.x], sum);
+  float largest = -INFINITY, total = 0.0f, sum = 0.0f;
+  for (int s = threadIdx.x; s < splits; s += blockDim.x) largest = fmaxf(largest, first[s * partial_floats(d)]);
+  largest = over_block<true>(largest, per_warp);
+  for (int s = threadIdx.x; s < splits; s += blockDim.x) {
+    weights[s] = expf(first[s * partial_floats(d)] - largest);
+    total = fmaf(weights[s], first[s * partial_floats(d) + 1], total);
   }
+  total = over_block<false>(total, per_warp);
+  if (static_cast<int>(threadIdx.x) >= d) return;
+#pragma unroll 8
+  for (int s = 0; s < splits; ++s) sum = fmaf(weights[s], first[s * partial_floats(d) + 2 + threadIdx.x], sum);
   out[static_cast<int64_t>(blockIdx.x) * d + threadIdx.x] = T(sum / total);
 }
 
@@ -195,20 +225,29 @@ void attention_decode_split(const Exec& exec, Ptr out, ConstPtr q, ConstPtr k_ca
   const int splits = static_cast<int>((past + n + split_keys - 1) / split_keys) - first_split;
   float* const partials = exec.cuda->workspace<float>(n * shape.heads * splits * partial_floats(shape.head_dim));
   const int64_t rows = n * (shape.heads / shape.kv_heads);
-  const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(shape.kv_heads),
-                  static_cast<unsigned>((rows + block_queries - 1) / block_queries));
   bool vector = shape.head_dim % piece == 0;
   for (const void* array : {q.data, k_cache.data, v_cache.data}) {
     vector = vector && reinterpret_cast<uintptr_t>(array) % 16 == 0;
   }
   dispatch(q.dtype, [&]<typename T>() {
     with_lanes(shape.head_dim, [&]<int lanes>() {
-      decode_kernel<T, lanes><<<grid, threads, 0, stream_of(exec)>>>(
-          partials, q.as<T>(), k_cache.as<T>(), v_cache.as<T>(), first_split, splits, static_cast<int>(past),
-          static_cast<int>(n), attention_params(shape, n, past + n), vector);
+      const auto launch = [&](auto kernel, int64_t block_queries) {
+        const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(shape.kv_heads),
+                        static_cast<unsigned>((rows + block_queries - 1) / block_queries));
+        kernel<<<grid, threads, 0, stream_of(exec)>>>(partials, q.as<T>(), k_cache.as<T>(), v_cache.as<T>(),
+                                                      first_split, splits, static_cast<int>(past), static_cast<int>(n),
+                                                      attention_params(shape, n, past + n), vector);
+      };
+      if (rows == 1) {
+        launch(decode_kernel<T, lanes, 1>, 1);
+      } else {
+        launch(decode_kernel<T, lanes, 8>, 8);
+      }
     });
-    join_kernel<<<static_cast<unsigned>(n * shape.heads), static_cast<unsigned>(shape.head_dim), 0, stream_of(exec)>>>(
-        out.as<T>(), partials, splits, static_cast<int>(shape.head_dim));
+    const size_t weight_bytes = static_cast<size_t>(splits) * sizeof(float);
+    allow_shared_memory(join_kernel<T>, weight_bytes, "attention_decode");
+    join_kernel<<<static_cast<unsigned>(n * shape.heads), static_cast<unsigned>((shape.head_dim + 31) / 32 * 32),
+                  weight_bytes, stream_of(exec)>>>(out.as<T>(), partials, splits, static_cast<int>(shape.head_dim));
   });
   check_launch("attention_decode");
 }

@@ -9,15 +9,16 @@ namespace caravan::cuda {
 namespace {
 
 constexpr int tile_queries = 128, tile_keys = 128, stages = 2;
+constexpr int tiles_ahead = 2;  // the next tile's queries come while the last is finished
 constexpr int threads = 3 * 128;
 
 template <int dim>
 struct __align__(1024) ForwardShared {
-  bf16 q[tile_queries * dim];
+  bf16 q[tiles_ahead][tile_queries * dim];
   bf16 k[stages][tile_keys * dim];
   bf16 v[stages][tile_keys * dim];
-  uint64_t q_full, q_empty, k_full[stages], k_empty[stages], v_full[stages], v_empty[stages];
-  int item;  // that q belongs to; -1: no more
+  uint64_t q_full[tiles_ahead], q_empty[tiles_ahead], k_full[stages], k_empty[stages], v_full[stages], v_empty[stages];
+  int item[tiles_ahead];  // that q belongs to; -1: no more
 };
 
 struct ForwardArguments {
@@ -48,16 +49,17 @@ __device__ __forceinline__ void produce(ForwardShared<dim>& s, const CUtensorMap
                                         const CUtensorMap* v, const ForwardArguments& a) {
   constexpr int tile_bytes = tile_keys * dim * 2;
   Ring<stages> ring;
-  int q_parity = 1;  // q is free at the start
+  Ring<tiles_ahead> next;
   for (int at = blockIdx.x; at < a.items; at = gridDim.x + atomicAdd(a.next_item, 1)) {
     const WorkItem work = work_item(a.p, at, a.slots, a.p.heads, a.p.group);
     const AttentionTile tile = a.tiles[work.slot];
     if (tile.keys == 0) continue;
-    barrier_wait(&s.q_empty, q_parity);
-    q_parity ^= 1;
-    s.item = at;
-    barrier_expect(&s.q_full, tile_queries * dim * 2);
-    copy_box_rows<dim, tile_queries>(s.q, q, &s.q_full, work.head, tile.first + tile.index * tile_queries);
+    barrier_wait(&s.q_empty[next.stage], next.parity ^ 1);
+    s.item[next.stage] = at;
+    barrier_expect(&s.q_full[next.stage], tile_queries * dim * 2);
+    copy_box_rows<dim, tile_queries>(s.q[next.stage], q, &s.q_full[next.stage], work.head,
+                                     tile.first + tile.index * tile_queries);
+    next.advance();
     const Steps steps = steps_of(a.p, tile);
     for (int step = steps.last; step >= steps.first; --step, ring.advance()) {
       const int row = tile.first + step * tile_keys;
@@ -69,9 +71,9 @@ __device__ __forceinline__ void produce(ForwardShared<dim>& s, const CUtensorMap
       copy_box_rows<dim, tile_keys>(s.v[ring.stage], v, &s.v_full[ring.stage], work.head / a.p.group, row);
     }
   }
-  barrier_wait(&s.q_empty, q_parity);
-  s.item = -1;
-  barrier_arrive(&s.q_full);
+  barrier_wait(&s.q_empty[next.stage], next.parity ^ 1);
+  s.item[next.stage] = -1;
+  barrier_arrive(&s.q_full[next.stage]);
 }
 
 /// Running maximum (of scores, unscaled) and sum of a lane's two rows.
@@ -112,15 +114,14 @@ __device__ __forceinline__ void consume(ForwardShared<dim>& s, const ForwardArgu
   const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
   const int row = 64 * group + 16 * warp + lane / 4;  // of the tile, + 8 for the lane's other row
   const bool elected = lane == 0;
-  const bf16* const q = s.q + 64 * group * 64;
   Ring<stages> keys, values;
-  int q_parity = 0;
+  Ring<tiles_ahead> queries;
   if (group == 1) named_arrive(1, 256);  // the first warpgroup begins
-  while (true) {
-    barrier_wait(&s.q_full, q_parity);
-    q_parity ^= 1;
-    const int item = s.item;
+  for (;; queries.advance()) {
+    barrier_wait(&s.q_full[queries.stage], queries.parity);
+    const int item = s.item[queries.stage];
     if (item < 0) break;
+    const bf16* const q = s.q[queries.stage] + 64 * group * 64;
     const WorkItem work = work_item(p, item, a.slots, p.heads, p.group);
     const AttentionTile tile = a.tiles[work.slot];
     const Steps steps = steps_of(p, tile);
@@ -151,7 +152,7 @@ __device__ __forceinline__ void consume(ForwardShared<dim>& s, const ForwardArgu
     hold(scores);
     if (elected) {
       barrier_arrive(&s.k_empty[keys.stage]);
-      if (steps.first == steps.last) barrier_arrive(&s.q_empty);
+      if (steps.first == steps.last) barrier_arrive(&s.q_empty[queries.stage]);
     }
     keys.advance();
     mask(steps.last);
@@ -174,7 +175,7 @@ __device__ __forceinline__ void consume(ForwardShared<dim>& s, const ForwardArgu
       hold(scores);
       if (elected) {
         barrier_arrive(&s.k_empty[keys.stage]);
-        if (step == steps.first) barrier_arrive(&s.q_empty);
+        if (step == steps.first) barrier_arrive(&s.q_empty[queries.stage]);
       }
       keys.advance();
       mask(step);
@@ -220,8 +221,10 @@ __global__ void __launch_bounds__(threads, 1)
   extern __shared__ __align__(1024) unsigned char shared[];
   ForwardShared<dim>& s = *reinterpret_cast<ForwardShared<dim>*>(shared);
   if (threadIdx.x == 0) {
-    barrier_init(&s.q_full, 1);
-    barrier_init(&s.q_empty, consumer_warps);
+    for (int i = 0; i < tiles_ahead; ++i) {
+      barrier_init(&s.q_full[i], 1);
+      barrier_init(&s.q_empty[i], consumer_warps);
+    }
     for (int i = 0; i < stages; ++i) {
       barrier_init(&s.k_full[i], 1);
       barrier_init(&s.v_full[i], 1);
