@@ -5,6 +5,7 @@
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda_context.h"
+#include "kernels/nf4.h"
 #include "kernels/transfer.h"
 
 namespace caravan {
@@ -33,11 +34,18 @@ Context::Context(int device) : device_(device) {
   compute_capability_ = 10 * major + minor;
   max_shared_memory_ = static_cast<size_t>(shared);
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+  check(cudaMalloc(reinterpret_cast<void**>(&nf4_tables_), sizeof(nf4_code) + sizeof(dynamic_code_signed)),
+        "memory for NF4's tables");
+  check(cudaMemcpy(nf4_tables_, nf4_code.data(), sizeof(nf4_code), cudaMemcpyHostToDevice), "NF4's tables");
+  check(cudaMemcpy(nf4_tables_ + nf4_code.size(), dynamic_code_signed.data(), sizeof(dynamic_code_signed),
+                   cudaMemcpyHostToDevice),
+        "NF4's tables");
   if (cublaslt_library().found()) cublaslt_ = std::make_unique<CublasLt>(cublaslt_library());
 }
 
 Context::~Context() {
   if (workspace_ != nullptr) cudaFree(workspace_);
+  if (nf4_tables_ != nullptr) cudaFree(nf4_tables_);
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
 }
 

@@ -4,7 +4,6 @@
 
 #include <cuda_runtime_api.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -26,9 +25,7 @@ class Context {
   cudaStream_t stream() const { return stream_; }
   int multiprocessors() const { return multiprocessors_; }
   /// 80, 86, 89, 90, 100, 120.
-  int compute_capability() const { return std::min(compute_capability_, most_capability_); }
-  /// Kernels for older devices can be tested on a newer one: from here on this context passes for one of at most `most`.
-  void limit_compute_capability(int most) { most_capability_ = most; }
+  int compute_capability() const { return compute_capability_; }
   size_t max_shared_memory() const { return max_shared_memory_; }  // bytes a block may ask for
 
   /// Memory of at least `bytes`, 256-byte aligned, for the operation under way: the next operation on this context gets
@@ -39,6 +36,9 @@ class Context {
     return static_cast<T*>(workspace(static_cast<size_t>(count) * sizeof(T)));
   }
   size_t workspace_bytes() const { return workspace_bytes_; }
+
+  /// nf4_code (16), then dynamic_code_signed (256), on the device.
+  const float* nf4_tables() const { return nf4_tables_; }
 
   /// Null where the library is missing, or was told not to be used: products then run on our own kernels.
   CublasLt* cublaslt() const { return use_cublaslt_ ? cublaslt_.get() : nullptr; }
@@ -52,10 +52,10 @@ class Context {
   cudaStream_t stream_ = nullptr;
   int multiprocessors_ = 0;
   int compute_capability_ = 0;
-  int most_capability_ = 1000;
   size_t max_shared_memory_ = 0;
   void* workspace_ = nullptr;
   size_t workspace_bytes_ = 0;
+  float* nf4_tables_ = nullptr;
   std::unique_ptr<CublasLt> cublaslt_;
   bool use_cublaslt_ = true;
   bool use_wgmma_ = true;

@@ -146,10 +146,13 @@ __global__ void __launch_bounds__(threads, 2) gemm_mma_kernel(const __grid_const
     for (int half = 0; half < 2; ++half) {
       const int64_t r = tile.row + row + 16 * i + 8 * half + lane / 4;
       if (r >= tile.row_end) continue;
+      const int64_t c = tile.col + col + lane % 4 * 2;
+      float2 old[warp_cols / 8];
+#pragma unroll
+      for (int j = 0; j < warp_cols / 8; ++j) old[j] = old_pair(g, tile, r, c + 8 * j, pairs);
 #pragma unroll
       for (int j = 0; j < warp_cols / 8; ++j) {
-        const int64_t c = tile.col + col + 8 * j + lane % 4 * 2;
-        store_pair(g, tile, r, c, sums[i][j][2 * half], sums[i][j][2 * half + 1], pairs);
+        store_pair(g, tile, r, c + 8 * j, sums[i][j][2 * half], sums[i][j][2 * half + 1], old[j], pairs);
       }
     }
   }

@@ -97,9 +97,18 @@ __device__ inline void store_element(const GemmArgs& g, const GemmTile& tile, in
   }
 }
 
-/// C(row, col) and C(row, col + 1); `wide` where C's rows keep a pair aligned.
+/// What C(row, col) and C(row, col + 1) hold, where they are to be added to; else zeros. Read some pairs before storing
+/// the first: a read behind a store waits for it. `wide` where C's rows keep a pair aligned.
+__device__ inline float2 old_pair(const GemmArgs& g, const GemmTile& tile, int64_t row, int64_t col, bool wide) {
+  if (!g.accumulate || !wide || col + 1 >= g.n) return {0.0f, 0.0f};
+  const int64_t at = tile.c_offset + row * g.n + col;
+  if (!g.c_is_bf16) return *reinterpret_cast<const float2*>(static_cast<const float*>(g.c) + at);
+  return __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(static_cast<const __nv_bfloat16*>(g.c) + at));
+}
+
+/// C(row, col) and C(row, col + 1), `old` being what old_pair said of them.
 __device__ inline void store_pair(const GemmArgs& g, const GemmTile& tile, int64_t row, int64_t col, float first,
-                                  float second, bool wide) {
+                                  float second, float2 old, bool wide) {
   if (!wide || col + 1 >= g.n) {
     if (col < g.n) store_element(g, tile, row, col, first);
     if (col + 1 < g.n) store_element(g, tile, row, col + 1, second);
@@ -111,22 +120,14 @@ __device__ inline void store_pair(const GemmArgs& g, const GemmTile& tile, int64
     value.x += g.bias[col];
     value.y += g.bias[col + 1];
   }
+  if (g.accumulate) {
+    value.x += old.x;
+    value.y += old.y;
+  }
   if (g.c_is_bf16) {
-    __nv_bfloat162* const c = reinterpret_cast<__nv_bfloat162*>(static_cast<__nv_bfloat16*>(g.c) + at);
-    if (g.accumulate) {
-      const float2 old = __bfloat1622float2(*c);
-      value.x += old.x;
-      value.y += old.y;
-    }
-    *c = __float22bfloat162_rn(value);
+    *reinterpret_cast<__nv_bfloat162*>(static_cast<__nv_bfloat16*>(g.c) + at) = __float22bfloat162_rn(value);
   } else {
-    float2* const c = reinterpret_cast<float2*>(static_cast<float*>(g.c) + at);
-    if (g.accumulate) {
-      const float2 old = *c;
-      value.x += old.x;
-      value.y += old.y;
-    }
-    *c = value;
+    *reinterpret_cast<float2*>(static_cast<float*>(g.c) + at) = value;
   }
 }
 

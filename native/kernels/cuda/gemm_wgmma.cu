@@ -176,14 +176,23 @@ __global__ void __launch_bounds__(threads, Shape<tile_cols>::blocks)
     return store_rows<tile_cols>(g, tile, sums, shared);
   }
   const int warp = static_cast<int>(threadIdx.x) % 128 / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const bool pairs = g.n % 2 == 0;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int64_t row = tile.row + group * 64 + warp * 16 + lane / 4 + 8 * half;
     if (row >= tile.row_end) continue;
+    constexpr int batch = 8;
 #pragma unroll
-    for (int j = 0; j < tile_cols / 8; ++j) {
-      store_pair(g, tile, row, tile.col + 8 * j + lane % 4 * 2, sums[4 * j + 2 * half], sums[4 * j + 2 * half + 1],
-                 g.n % 2 == 0);
+    for (int first = 0; first < tile_cols / 8; first += batch) {
+      const int64_t col = tile.col + 8 * first + lane % 4 * 2;
+      float2 old[batch];
+#pragma unroll
+      for (int j = 0; j < batch; ++j) old[j] = old_pair(g, tile, row, col + 8 * j, pairs);
+#pragma unroll
+      for (int j = 0; j < batch; ++j) {
+        const int at = 4 * (first + j) + 2 * half;
+        store_pair(g, tile, row, col + 8 * j, sums[at], sums[at + 1], old[j], pairs);
+      }
     }
   }
 #endif
@@ -245,6 +254,15 @@ bool fits(const Operand& x, int64_t contiguous) {
   return reinterpret_cast<uintptr_t>(x.data.data) % 16 == 0 && x.ld % 8 == 0 && x.ld == contiguous;
 }
 
+/// Long sums gain from wide tiles unless the last round of them leaves much of the device idle; short ones, and gradients,
+/// which read what they add to, gain from a neighbour that multiplies meanwhile.
+bool prefers_wide_tiles(const Exec& exec, const Gemm& g) {
+  if (g.n < 256 || g.k < 2048 || g.grouped_by == GroupedBy::k) return false;
+  const int64_t tiles = ((g.m + tile_rows - 1) / tile_rows + g.groups / 2) * ((g.n + 255) / 256);
+  const int64_t device = exec.cuda->multiprocessors(), rounds = (tiles + device - 1) / device;
+  return 10 * tiles >= 8 * rounds * device;
+}
+
 }  // namespace
 
 bool gemm_wgmma(const Exec& exec, const Gemm& g) {
@@ -255,7 +273,7 @@ bool gemm_wgmma(const Exec& exec, const Gemm& g) {
   // A group's last step along k would read into the next group's weights.
   if (g.grouped_by == GroupedBy::rows && !g.b.k_contiguous && g.k % tile_k != 0) return false;
   if (std::max({g.m, g.n, g.k}) * std::max<int64_t>(g.groups, 1) > INT32_MAX) return false;  // coordinates
-  g.n >= 256 && g.k >= 2048 ? launch<256>(exec, g) : launch<128>(exec, g);
+  prefers_wide_tiles(exec, g) ? launch<256>(exec, g) : launch<128>(exec, g);
   return true;
 #else
   (void)exec, (void)g;

@@ -1,11 +1,8 @@
 // The bf16 form gives the tensor cores what they multiply best: 16 rows of W as mma's A, up to 8 rows of x as its B. The
-// order of k within a product is free as long as both sides agree, so every lane takes what it loaded in one piece: 16
-// bytes, which for NF4 are 32 neighbours and half a block.
+// order of k within a product is free as long as both sides agree, so every lane takes what it loaded in one piece.
 #include "kernels/cuda/gemv.h"
 
 #include <cuda_bf16.h>
-
-#include <algorithm>
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/context.h"
@@ -16,7 +13,6 @@ namespace {
 constexpr int warps = 8, threads = 32 * warps;
 constexpr int rows_per_tile = 16;
 constexpr int chunk = 128;  // k that a warp takes at a time: 32 for each lane of a row
-constexpr int table_copies = 16;
 
 enum class Source : uint8_t { f32, bf16, nf4, nf4_nested };
 
@@ -25,6 +21,7 @@ struct GemvArgs {
   const void* x;
   const void* dense;
   Nf4View nf4;
+  const float* tables;  // the context's: 16 codes of NF4, 256 dynamic codes
   const float* bias;
   const int32_t* offsets;  // null: one group of n rows
   int64_t rows, cols;
@@ -33,19 +30,6 @@ struct GemvArgs {
   bool accumulate;
   bool y_is_bf16;
 };
-
-/// NF4's tables: a kernel parameter, since constant memory of one source file is not the other's.
-struct Codes {
-  float nf4[16];
-  float dynamic[256];
-};
-
-Codes codes() {
-  Codes result;
-  for (int i = 0; i < 16; ++i) result.nf4[i] = nf4_code[static_cast<size_t>(i)];
-  for (int i = 0; i < 256; ++i) result.dynamic[i] = dynamic_code_signed[static_cast<size_t>(i)];
-  return result;
-}
 
 __device__ void store(const GemvArgs& g, int64_t row, int64_t col, float sum) {
   const float value = g.scale * sum + (g.bias == nullptr ? 0.0f : g.bias[col]);
@@ -81,172 +65,98 @@ __device__ void multiply(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, u
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-/// What shared memory holds beside the sums of the warps.
-template <Source source>
-struct Tables {
-  static constexpr bool quantised = source == Source::nf4 || source == Source::nf4_nested;
-  // The two values of a byte, a copy for each lane of a half warp: no two lanes meet in a bank.
-  float2 pair[quantised ? 256 : 1][quantised ? table_copies : 1];
-  float dynamic[source == Source::nf4_nested ? 256 : 1];
-
-  __device__ void fill(const Codes& codes) {
-    if constexpr (quantised) {
-      for (int i = static_cast<int>(threadIdx.x); i < 256 * table_copies; i += threads) {
-        const int byte = i / table_copies;
-        pair[byte][i % table_copies] = {codes.nf4[byte >> 4], codes.nf4[byte & 15]};
-      }
-    }
-    if constexpr (source == Source::nf4_nested) {
-      for (int i = static_cast<int>(threadIdx.x); i < 256; i += threads) dynamic[i] = codes.dynamic[i];
-    }
-  }
-};
-
-/// A lane's 32 elements of one row and chunk as they lie in memory.
-template <Source source>
+/// A lane's 32 elements of one row and chunk as they lie in memory: four quarters of 8, a quarter of the four lanes of a
+/// row being neighbours.
+template <typename T>
 struct Piece {
-  uint4 data[source == Source::f32 ? 8 : source == Source::bf16 ? 4 : 1];
-  float absmax;
+  uint4 data[2 * sizeof(T)];
 
-  /// Column of the lane's first element of each quarter; NF4's quarters are neighbours.
-  __device__ static int column(int lane_in_row, int quarter) {
-    return Tables<source>::quantised ? lane_in_row * 32 + quarter * 8 : quarter * 32 + lane_in_row * 8;
-  }
+  __device__ static int column(int lane_in_row, int quarter) { return quarter * 32 + lane_in_row * 8; }
 
-  __device__ void load(const GemvArgs& g, const void* dense, int64_t row, int64_t first, int lane_in_row) {
-    const int64_t at = row * g.cols + first;
-    if constexpr (Tables<source>::quantised) {
-      const int64_t element = at + lane_in_row * 32, block = element / nf4_block;
-      data[0] = load_streaming(g.nf4.packed + element / 2);
-      if constexpr (source == Source::nf4) absmax = g.nf4.absmax[block];
-    } else {
+  /// The row from `first` on, of which `left` elements are W's; what lies beyond counts as zero.
+  __device__ void load(const T* row, int64_t left, int lane_in_row) {
+    constexpr int loads = sizeof(T) / 2;  // of 16 bytes, for a quarter
 #pragma unroll
-      for (int q = 0; q < 4; ++q) {
-        const int64_t element = at + column(lane_in_row, q);
-        if (first + column(lane_in_row, q) >= g.cols) {
-          data[source == Source::f32 ? 2 * q : q] = data[source == Source::f32 ? 2 * q + 1 : q] = {0, 0, 0, 0};
-        } else if constexpr (source == Source::bf16) {
-          data[q] = load_streaming(static_cast<const __nv_bfloat16*>(dense) + element);
-        } else {
-          data[2 * q] = load_streaming(static_cast<const float*>(dense) + element);
-          data[2 * q + 1] = load_streaming(static_cast<const float*>(dense) + element + 4);
-        }
+    for (int q = 0; q < 4; ++q) {
+      const int at = column(lane_in_row, q);
+#pragma unroll
+      for (int i = 0; i < loads; ++i) {
+        data[q * loads + i] = at < left ? load_streaming(row + at + 16 / sizeof(T) * i) : uint4{0, 0, 0, 0};
       }
     }
-  }
-
-  __device__ void clear() {
-    for (uint4& v : data) v = {0, 0, 0, 0};
-    absmax = 0.0f;
   }
 
   /// Pair j (elements 2j and 2j + 1, of 16 pairs) rounded to bf16.
-  __device__ uint32_t value(const Tables<source>& tables, int j) const {
-    if constexpr (source == Source::bf16) {
+  __device__ uint32_t value(int j) const {
+    if constexpr (sizeof(T) == 2) {
       return (&data[j / 4].x)[j % 4];
-    } else if constexpr (source == Source::f32) {
+    } else {
       const uint32_t* const words = &data[j / 2].x + j % 2 * 2;
       return pack(__uint_as_float(words[0]), __uint_as_float(words[1]));
-    } else {
-      const uint32_t byte = (&data[0].x)[j / 4] >> (j % 4 * 8) & 0xff;
-      const float2 codes = tables.pair[byte][threadIdx.x % table_copies];
-      return pack(codes.x * absmax, codes.y * absmax);
     }
   }
 };
 
-/// W's last chunk may be cut anywhere between quarters of lanes (8 columns), NF4's only between blocks: what lies beyond
-/// counts as zero.
-template <Source source>
-__global__ void __launch_bounds__(threads, Tables<source>::quantised ? 4 : 2)
-    gemv_mma_kernel(const __grid_constant__ GemvArgs g, const __grid_constant__ Codes codes) {
-  __shared__ Tables<source> tables;
+/// T: of W, f32 or bf16. Its last chunk may be cut anywhere between quarters of lanes (8 columns).
+template <typename T>
+__global__ void __launch_bounds__(threads, 2) gemv_mma_kernel(const __grid_constant__ GemvArgs g) {
   __shared__ float sums[warps][rows_per_tile][gemv_rows + 1];
   const int first_row = g.offsets == nullptr ? 0 : g.offsets[blockIdx.y];
   const int end_row = g.offsets == nullptr ? g.n : g.offsets[blockIdx.y + 1];
-  if (first_row >= end_row) return;
-  tables.fill(codes);
-  if constexpr (Tables<source>::quantised) __syncthreads();
-
-  constexpr int64_t element_bytes = source == Source::f32 ? 4 : 2;
-  const auto* const dense = static_cast<const char*>(g.dense) + blockIdx.y * g.rows * g.cols * element_bytes;
+  const T* const w = static_cast<const T*>(g.dense) + blockIdx.y * g.rows * g.cols;
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int line = lane / 4, quad = lane % 4;
   const int chunks = static_cast<int>((g.cols + chunk - 1) / chunk);
-  const auto tiles = static_cast<int>((g.rows + rows_per_tile - 1) / rows_per_tile);
-  constexpr int batch = source == Source::f32 ? 1 : 2;  // chunks under way at a time
+  const int64_t tile = static_cast<int64_t>(blockIdx.x) * rows_per_tile, row = tile + line;
+  constexpr int batch = sizeof(T) == 4 ? 1 : 2;  // chunks under way at a time
 
   for (int x_row = first_row; x_row < end_row; x_row += static_cast<int>(gemv_rows)) {
     const bool has_x = x_row + line < end_row;
     const auto* const x = static_cast<const __nv_bfloat16*>(g.x) + (x_row + line) * g.cols;
-    for (int tile = static_cast<int>(blockIdx.x); tile < tiles; tile += static_cast<int>(gridDim.x)) {
-      const int64_t row = static_cast<int64_t>(tile) * rows_per_tile + line;
-      float sum[4] = {};
-      for (int c0 = warp; c0 < chunks; c0 += warps * batch) {
-        Piece<source> low[batch], high[batch];
-        uint8_t low_code[batch], high_code[batch];
-        float low_scale[batch], high_scale[batch];
+    float sum[4] = {};
+    for (int c0 = warp; c0 < chunks; c0 += warps * batch) {
+      Piece<T> low[batch], high[batch];
 #pragma unroll
-        for (int i = 0; i < batch; ++i) {
-          const int64_t first = static_cast<int64_t>(c0 + i * warps) * chunk;
-          const auto load = [&](Piece<source>& piece, int64_t r, uint8_t& code, float& scale) {
-            if (r >= g.rows || first + Piece<source>::column(quad, 0) >= g.cols) return piece.clear();
-            piece.load(g, dense, r, first, quad);
-            if constexpr (source == Source::nf4_nested) {
-              const int64_t block = (r * g.cols + first + quad * 32) / nf4_block;
-              code = g.nf4.absmax_u8[block];
-              scale = g.nf4.absmax2[block / nf4_nested_block];
-            }
-          };
-          low_code[i] = high_code[i] = 0;
-          low_scale[i] = high_scale[i] = 0.0f;
-          load(low[i], row, low_code[i], low_scale[i]);
-          load(high[i], row + 8, high_code[i], high_scale[i]);
-        }
+      for (int i = 0; i < batch; ++i) {
+        const int64_t first = static_cast<int64_t>(c0 + i * warps) * chunk, left = g.cols - first;
+        low[i].load(w + row * g.cols + first, row < g.rows ? left : 0, quad);
+        high[i].load(w + (row + 8) * g.cols + first, row + 8 < g.rows ? left : 0, quad);
+      }
 #pragma unroll
-        for (int i = 0; i < batch; ++i) {
-          const int64_t first = static_cast<int64_t>(c0 + i * warps) * chunk;
-          if (first >= g.cols) break;
-          if constexpr (source == Source::nf4_nested) {
-            low[i].absmax = __fadd_rn(__fmul_rn(tables.dynamic[low_code[i]], low_scale[i]), g.nf4.offset);
-            high[i].absmax = __fadd_rn(__fmul_rn(tables.dynamic[high_code[i]], high_scale[i]), g.nf4.offset);
-          }
+      for (int i = 0; i < batch; ++i) {
+        const int64_t first = static_cast<int64_t>(c0 + i * warps) * chunk;
+        if (first >= g.cols) break;
 #pragma unroll
-          for (int q = 0; q < 4; ++q) {
-            const int64_t column = first + Piece<source>::column(quad, q);
-            uint4 v = {0, 0, 0, 0};
-            if (has_x && column < g.cols) v = *reinterpret_cast<const uint4*>(x + column);
-            const int j = 4 * q;
-            multiply(sum, low[i].value(tables, j), high[i].value(tables, j), low[i].value(tables, j + 1),
-                     high[i].value(tables, j + 1), v.x, v.y);
-            multiply(sum, low[i].value(tables, j + 2), high[i].value(tables, j + 2), low[i].value(tables, j + 3),
-                     high[i].value(tables, j + 3), v.z, v.w);
-          }
+        for (int q = 0; q < 4; ++q) {
+          const int64_t column = first + Piece<T>::column(quad, q);
+          uint4 v = {0, 0, 0, 0};
+          if (has_x && column < g.cols) v = *reinterpret_cast<const uint4*>(x + column);
+          const int j = 4 * q;
+          multiply(sum, low[i].value(j), high[i].value(j), low[i].value(j + 1), high[i].value(j + 1), v.x, v.y);
+          multiply(sum, low[i].value(j + 2), high[i].value(j + 2), low[i].value(j + 3), high[i].value(j + 3), v.z, v.w);
         }
       }
-      sums[warp][line][2 * quad] = sum[0];
-      sums[warp][line][2 * quad + 1] = sum[1];
-      sums[warp][line + 8][2 * quad] = sum[2];
-      sums[warp][line + 8][2 * quad + 1] = sum[3];
-      __syncthreads();
-      const int out_row = static_cast<int>(threadIdx.x) % rows_per_tile,
-                n = static_cast<int>(threadIdx.x) / rows_per_tile;
-      const int64_t o = static_cast<int64_t>(tile) * rows_per_tile + out_row;
-      if (n < gemv_rows && x_row + n < end_row && o < g.rows) {
-        float total = 0.0f;
-#pragma unroll
-        for (int w = 0; w < warps; ++w) total += sums[w][out_row][n];
-        store(g, x_row + n, o, total);
-      }
-      __syncthreads();
     }
+    sums[warp][line][2 * quad] = sum[0];
+    sums[warp][line][2 * quad + 1] = sum[1];
+    sums[warp][line + 8][2 * quad] = sum[2];
+    sums[warp][line + 8][2 * quad + 1] = sum[3];
+    __syncthreads();
+    const int out_row = static_cast<int>(threadIdx.x) % rows_per_tile,
+              n = static_cast<int>(threadIdx.x) / rows_per_tile;
+    if (n < gemv_rows && x_row + n < end_row && tile + out_row < g.rows) {
+      float total = 0.0f;
+#pragma unroll
+      for (int i = 0; i < warps; ++i) total += sums[i][out_row][n];
+      store(g, x_row + n, tile + out_row, total);
+    }
+    __syncthreads();
   }
 }
 
 /// Any type and size, in fp32: one block for each row of W.
 template <typename X, Source source>
-__global__ void __launch_bounds__(threads)
-    gemv_simt_kernel(const __grid_constant__ GemvArgs g, const __grid_constant__ Codes codes) {
+__global__ void __launch_bounds__(threads) gemv_simt_kernel(const __grid_constant__ GemvArgs g) {
   __shared__ float sums[warps][gemv_rows];
   const int first_row = g.offsets == nullptr ? 0 : g.offsets[blockIdx.y];
   const int end_row = g.offsets == nullptr ? g.n : g.offsets[blockIdx.y + 1];
@@ -269,11 +179,11 @@ __global__ void __launch_bounds__(threads)
         if constexpr (source == Source::nf4) {
           absmax = g.nf4.absmax[block];
         } else {
-          absmax = __fadd_rn(__fmul_rn(codes.dynamic[g.nf4.absmax_u8[block]], g.nf4.absmax2[block / nf4_nested_block]),
+          absmax = __fadd_rn(__fmul_rn(g.tables[16 + g.nf4.absmax_u8[block]], g.nf4.absmax2[block / nf4_nested_block]),
                              g.nf4.offset);
         }
         const uint8_t byte = g.nf4.packed[(at + k) / 2];
-        w = __fmul_rn(codes.nf4[(at + k) % 2 == 0 ? byte >> 4 : byte & 15], absmax);
+        w = __fmul_rn(g.tables[(at + k) % 2 == 0 ? byte >> 4 : byte & 15], absmax);
       }
       if constexpr (sizeof(X) == 2) w = static_cast<float>(bf16(w));
 #pragma unroll
@@ -313,11 +223,13 @@ bool is_aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 1
 void gemv(const Exec& exec, Ptr y, ConstPtr x, const Weight& w, const float* bias, int64_t n, float scale,
           bool accumulate, const int32_t* offsets, int64_t groups) {
   if (n == 0 || w.rows == 0) return;
+  if (w.nf4 != nullptr && gemv_nf4(exec, y, x, *w.nf4, bias, n, scale, accumulate)) return;
   GemvArgs g = {};
   g.y = y.data;
   g.x = x.data;
   g.dense = w.dense.data;
   if (w.nf4 != nullptr) g.nf4 = *w.nf4;
+  g.tables = exec.cuda->nf4_tables();
   g.bias = bias;
   g.offsets = offsets;
   g.rows = w.rows;
@@ -326,21 +238,21 @@ void gemv(const Exec& exec, Ptr y, ConstPtr x, const Weight& w, const float* bia
   g.scale = scale;
   g.accumulate = accumulate;
   g.y_is_bf16 = y.dtype == DType::bf16;
-  const bool fits = x.dtype == DType::bf16 && w.cols % (w.nf4 != nullptr ? nf4_block : 8) == 0 && is_aligned(x.data) &&
-                    is_aligned(w.nf4 != nullptr ? w.nf4->packed : w.dense.data);
   const auto y_blocks = static_cast<unsigned>(offsets == nullptr ? 1 : groups);
+  if (w.nf4 == nullptr && x.dtype == DType::bf16 && w.cols % 8 == 0 && is_aligned(x.data) && is_aligned(w.dense.data)) {
+    const dim3 grid(static_cast<unsigned>((w.rows + rows_per_tile - 1) / rows_per_tile), y_blocks);
+    dispatch(w.dense.dtype, [&]<typename T>() {
+      if constexpr (sizeof(T) == 4) {
+        gemv_mma_kernel<float><<<grid, threads, 0, stream_of(exec)>>>(g);
+      } else {
+        gemv_mma_kernel<__nv_bfloat16><<<grid, threads, 0, stream_of(exec)>>>(g);
+      }
+    });
+    return check_launch("gemv");
+  }
   with_source(w, [&]<Source source>() {
-    if (fits) {
-      const int64_t tiles = (w.rows + rows_per_tile - 1) / rows_per_tile;
-      // Blocks with tables take several tiles each.
-      const int64_t most = Tables<source>::quantised ? 4 * exec.cuda->multiprocessors() : tiles;
-      const dim3 grid(static_cast<unsigned>(std::min(tiles, most)), y_blocks);
-      gemv_mma_kernel<source><<<grid, threads, 0, stream_of(exec)>>>(g, codes());
-    } else {
-      const dim3 grid(static_cast<unsigned>(w.rows), y_blocks);
-      dispatch(x.dtype,
-               [&]<typename X>() { gemv_simt_kernel<X, source><<<grid, threads, 0, stream_of(exec)>>>(g, codes()); });
-    }
+    const dim3 grid(static_cast<unsigned>(w.rows), y_blocks);
+    dispatch(x.dtype, [&]<typename X>() { gemv_simt_kernel<X, source><<<grid, threads, 0, stream_of(exec)>>>(g); });
   });
   check_launch("gemv");
 }

@@ -16,4 +16,8 @@ constexpr int64_t gemv_grouped_rows = 32;  // over all groups; beyond 8 rows a g
 void gemv(const Exec& exec, Ptr y, ConstPtr x, const Weight& w, const float* bias, int64_t n, float scale,
           bool accumulate, const int32_t* offsets = nullptr, int64_t groups = 0);
 
+/// The same for bf16 x and NF4, on the tensor cores; false where rows do not begin with a block or are not aligned.
+bool gemv_nf4(const Exec& exec, Ptr y, ConstPtr x, const Nf4View& w, const float* bias, int64_t n, float scale,
+              bool accumulate);
+
 }  // namespace caravan::cuda
