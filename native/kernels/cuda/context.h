@@ -4,6 +4,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -25,7 +26,9 @@ class Context {
   cudaStream_t stream() const { return stream_; }
   int multiprocessors() const { return multiprocessors_; }
   /// 80, 86, 89, 90, 100, 120.
-  int compute_capability() const { return compute_capability_; }
+  int compute_capability() const { return std::min(compute_capability_, most_capability_); }
+  /// Kernels for older devices can be tested on a newer one: from here on this context passes for one of at most `most`.
+  void limit_compute_capability(int most) { most_capability_ = most; }
   size_t max_shared_memory() const { return max_shared_memory_; }  // bytes a block may ask for
 
   /// Memory of at least `bytes`, 256-byte aligned, for the operation under way: the next operation on this context gets
@@ -52,6 +55,7 @@ class Context {
   cudaStream_t stream_ = nullptr;
   int multiprocessors_ = 0;
   int compute_capability_ = 0;
+  int most_capability_ = 1000;
   size_t max_shared_memory_ = 0;
   void* workspace_ = nullptr;
   size_t workspace_bytes_ = 0;

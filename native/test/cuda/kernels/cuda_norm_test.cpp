@@ -31,7 +31,7 @@ void compare(int64_t n, int64_t c, int64_t shift) {
     };
     rmsnorm_forward(exec, at(y), nullptr, at(x), at(weight), n, c, 1e-5f);
     rmsnorm_forward(exec, at(y), floats(rstd), at(x), at(weight), n, c, 1e-5f);
-    if (exec.device == Device::cuda) check_equal(rstd, 1e-6, "rstd " + what);
+    if (exec.device == Device::cuda) check_equal(rstd, 5e-6, "rstd " + what);  // the CPU sums a row one after the other
     rstd.to_device();  // what follows begins from the same statistics
     rmsnorm_backward(exec, at(dx), nullptr, at(dy), at(x), floats(rstd), at(weight), n, c, false);
     rmsnorm_backward(exec, at(dx_sum), floats(dweight), at(dy), at(x), floats(rstd), at(weight), n, c, true);
