@@ -66,7 +66,8 @@ describe.runIf(runnable)('training from the window', () => {
     await entry('batchSize').fill('-3');
     await row('batchSize').getByText('must be a whole number, at least 1').waitFor();
     expect(await start().isDisabled()).toBe(true);
-    await entry('batchSize').fill('8');
+    // A micro-batch has no more bins than a step has conversations.
+    await entry('batchSize').fill('4000000');
     await entry('microBatchSize').fill('4000000');
     await planner()
       .getByText(/It does not fit: .* are needed/)
@@ -75,6 +76,7 @@ describe.runIf(runnable)('training from the window', () => {
       .getByText(/Lower microBatchSize \(4000000\)/)
       .waitFor();
     expect(await start().isDisabled()).toBe(true);
+    await entry('batchSize').fill('8');
     await entry('microBatchSize').fill('2');
     // What only the host can know is said at its field too.
     await entry('seqLen').fill('64');
