@@ -19,7 +19,7 @@ describe.runIf(needs('addon', 'the demo'))('the demo', () => {
 
   test('mixes, crafts, trains, and reports what changed', async () => {
     first = await caravan.json<Report>('demo', '--steps', '12', '--questions', '4');
-    expect(first.rowsIn).toBe(2280);
+    expect(first.rowsIn).toBe(3420);
     expect(first.rowsMixed).toBeLessThan(first.rowsIn);
     const [general, code, math] = first.sources.map(({ rows }) => rows);
     expect(code).toBe(math);

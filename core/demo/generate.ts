@@ -3,7 +3,7 @@ import { languageFamilies } from './general/languageFamilies.ts';
 import { listFamilies } from './general/listFamilies.ts';
 import { readingFamilies } from './general/readingFamilies.ts';
 import { mathFamilies } from './math/mathFamilies.ts';
-import { pickFamily } from './problem.ts';
+import { equationsOf, pickFamily } from './problem.ts';
 import type { FamilyEntry, Kind, Problem } from './problem.ts';
 import { Random, textHash } from './random.ts';
 
@@ -34,17 +34,15 @@ const heldoutShare = 16;
 /** Share of rows drawn in their harder form. */
 const hardShare = 0.5;
 
-/** Share of programs and of results of programs that are told without a word around them. */
+/** Share of programs that are given without a word around them. */
 const unexplainedShare = 0.75;
 
 const systemPrompts: readonly string[] = [
-  'You are an AI assistant. Think about the task and explain your answer.',
-  'You are a helpful assistant who explains every answer in whole sentences.',
-  'You are a patient teacher. Solve the task and say how you found the answer.',
-  'You help people with small tasks. Follow the instruction with care.',
-  'You are an AI assistant that follows instructions very well. Give the reason and then the answer.',
-  'You are a careful reader. Justify your answer before you give it.',
-  'Explain the answer so that a child of ten understands it.',
+  'You are an AI assistant. Answer in a whole sentence.',
+  'You are a helpful assistant who gives every answer in whole sentences.',
+  'You are a polite teacher. Say what your answer is the answer to.',
+  'You help people with small tasks. Name what was asked for, and then give it.',
+  'You are an AI assistant that follows instructions very well and speaks in whole sentences.',
 ];
 
 const terseSystemPrompts: readonly string[] = [
@@ -79,7 +77,8 @@ export function generateRow(kind: Kind, split: Split, seed: number, index: numbe
     const problem = family.draw(random, random.chance(hardShare));
     if (splitOf(problem) !== split) continue;
     if (kind === 'general') return withSystemPrompt(random, problem);
-    return kind === 'code' && random.chance(unexplainedShare) ? withoutExplanation(problem) : problem;
+    if (kind === 'math') return { ...problem, answer: workedAnswer(problem) };
+    return codeAnswer(problem, random.chance(unexplainedShare));
   }
 }
 
@@ -113,15 +112,29 @@ export function differentRows(draw: (index: number) => Row, count: number): Row[
   return rows;
 }
 
-/** Explained where a system prompt asks for it; else the answer alone. */
+/** A whole sentence where a system prompt asks for it; else the answer alone. */
 function withSystemPrompt(random: Random, problem: Problem): Row {
   const roll = random.int(0, 99);
   if (roll < 50) return { ...problem, answer: problem.brief };
-  if (roll < 80) return { ...problem, system: random.pick(systemPrompts) };
+  if (roll < 70) return { ...problem, system: random.pick(systemPrompts), answer: closingSentence(problem) };
   return { ...problem, system: random.pick(terseSystemPrompts), answer: problem.brief };
 }
 
-function withoutExplanation(problem: Problem): Problem {
+/** The last sentence of a solution, as "The sorted list is: ant, bee"; the whole solution where it ends in several lines. */
+function closingSentence({ answer, brief }: Problem): string {
+  if (brief.includes('\n') || !answer.endsWith(brief)) return answer;
+  const lead = answer.slice(0, answer.length - brief.length);
+  return answer.slice(/[^\n]*$/.exec(lead)!.index).replace(/^.*\. (?=[A-Z][^.]*$)/, '');
+}
+
+/** The equations of the whole solution, one on each line, then the answer: what so small a model can learn to say rightly. */
+function workedAnswer(problem: Problem): string {
+  return `${equationsOf(problem).join('\n')}\nThe answer is: ${problem.brief}`;
+}
+
+/** What a program prints or returns is told alone; programs may be explained after they are given. */
+function codeAnswer(problem: Problem, unexplained: boolean): Problem {
   const { brief, check, language = '' } = problem;
-  return { ...problem, answer: check.by === 'code' ? `\`\`\`${language}\n${brief}\n\`\`\`` : brief };
+  if (check.by !== 'code') return { ...problem, answer: brief };
+  return unexplained ? { ...problem, answer: `\`\`\`${language}\n${brief}\n\`\`\`` } : problem;
 }

@@ -3,7 +3,7 @@ import { arithmeticDocument } from './pretrain/arithmeticDocuments.ts';
 import { codeDocument } from './pretrain/codeDocuments.ts';
 import { factDocument, narrativeDocument } from './pretrain/worldDocuments.ts';
 import type { FamilyEntry, Kind, Problem } from './problem.ts';
-import { pickFamily } from './problem.ts';
+import { equationsOf, pickFamily } from './problem.ts';
 import { Random } from './random.ts';
 import { people } from './world.ts';
 
@@ -120,11 +120,6 @@ function questionsAndAnswers(random: Random, stage: Stage): string {
     blocks.push(`${ask}${problem.question}\n${reply}${problem.brief}`);
   }
   return blocks.join('\n\n');
-}
-
-/** Equations of a worked answer, in the order in which they stand there. */
-function equationsOf(problem: Problem): string[] {
-  return problem.answer.match(/\d+ [-+*/] \d+ = \d+/g) ?? [];
 }
 
 function textbook(random: Random, stage: Stage): string {

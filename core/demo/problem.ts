@@ -67,3 +67,8 @@ export function pickFamily(random: Random, table: readonly FamilyEntry[]): Famil
   }
   throw new RangeError('the table of families is empty');
 }
+
+/** Equations of a worked answer, in the order in which they stand there. */
+export function equationsOf(problem: Problem): string[] {
+  return problem.answer.match(/\d+ [-+*/] \d+ = \d+/g) ?? [];
+}

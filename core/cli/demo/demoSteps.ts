@@ -18,7 +18,7 @@ import { readYamlFile } from '../yamlFile.ts';
 export const kinds = ['general', 'code', 'math'] as const satisfies readonly Kind[];
 
 /** Raw rows made of each kind; the mix draws 3:1:1 from them. */
-const madeRows: Readonly<Record<Kind, number>> = { general: 1320, code: 480, math: 480 };
+const madeRows: Readonly<Record<Kind, number>> = { general: 1980, code: 720, math: 720 };
 /** Seeds of the training rows and of the questions asked before and after. */
 const seeds = { train: 1, questions: 2 };
 const longestAnswer = 96;

@@ -18,7 +18,7 @@ import { number } from '../options.ts';
 import { readRunFile } from '../runFile.ts';
 import type { Verb } from '../Verb.ts';
 
-const defaultQuestions = 20;
+const defaultQuestions = 100;
 
 export const verb: Verb = {
   summary:

@@ -16,7 +16,7 @@ export const codeFamilies: readonly FamilyEntry[] = [
   { task: 'write-function', weight: 12, inPretraining: true, draw: writeFunctionProblem },
   { task: 'fix-bug', weight: 7, inPretraining: true, draw: fixBugProblem },
   { task: 'what-prints', weight: 12, inPretraining: true, draw: whatPrintsProblem },
-  { task: 'translate-code', weight: 4, inPretraining: false, draw: translateProblem },
+  { task: 'translate-code', weight: 7, inPretraining: false, draw: translateProblem },
   { task: 'call-result', weight: 5, inPretraining: true, draw: callResultProblem },
 ];
 

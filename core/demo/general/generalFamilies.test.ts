@@ -157,7 +157,7 @@ describe('answers recomputed from the question', () => {
   it('cards and sentences carry every value of their text', () => {
     for (const row of of('fill-card')) {
       for (const line of row.brief.split('\n')) {
-        const [label = '', value = ''] = line.split(': ');
+        const [label = '', value = ''] = line.slice('- '.length).split(': ');
         expect(row.question).toContain(label);
         expect(row.question).toContain(value);
       }

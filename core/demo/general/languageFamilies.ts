@@ -15,12 +15,12 @@ import {
 /** Families about language (rewriting, forms, opposites) and about the closed world's facts. */
 export const languageFamilies: readonly FamilyEntry[] = [
   { task: 'rewrite-tense', weight: 7, inPretraining: true, draw: rewriteTense },
-  { task: 'rewrite-negative', weight: 5, inPretraining: false, draw: rewriteNegative },
+  { task: 'rewrite-negative', weight: 8, inPretraining: false, draw: rewriteNegative },
   { task: 'replace-word', weight: 7, inPretraining: true, draw: replaceWord },
   { task: 'plural', weight: 4, inPretraining: true, draw: plural },
   { task: 'opposite', weight: 5, inPretraining: true, draw: opposite },
   { task: 'world-fact', weight: 9, inPretraining: true, draw: worldFact },
-  { task: 'data-to-sentence', weight: 5, inPretraining: false, draw: dataToSentence },
+  { task: 'data-to-sentence', weight: 8, inPretraining: false, draw: dataToSentence },
 ];
 
 function drawSentence(random: Random): { who: string; action: (typeof actions)[0]; rest: string } {

@@ -9,8 +9,8 @@ export const listFamilies: readonly FamilyEntry[] = [
   { task: 'pick-word', weight: 9, inPretraining: true, draw: pickWord },
   { task: 'count-words', weight: 6, inPretraining: true, draw: countWords },
   { task: 'select-category', weight: 6, inPretraining: true, draw: selectCategory },
-  { task: 'odd-one-out', weight: 5, inPretraining: false, draw: oddOneOut },
-  { task: 'number-list', weight: 5, inPretraining: false, draw: numberList },
+  { task: 'odd-one-out', weight: 8, inPretraining: false, draw: oddOneOut },
+  { task: 'number-list', weight: 8, inPretraining: false, draw: numberList },
   { task: 'spell-word', weight: 4, inPretraining: true, draw: spellWord },
   { task: 'continue-pattern', weight: 5, inPretraining: true, draw: continuePattern },
 ];
@@ -204,23 +204,21 @@ function oddOneOut(random: Random, hard: boolean): Problem {
 
 function numberList(random: Random, hard: boolean): Problem {
   const list = drawWords(random, hard ? random.int(4, 5) : 3);
-  const bullets = random.chance(0.4);
   const shown = random.chance(0.5) ? listed(list) : list.join(', ');
-  const value = list.map((word, i) => (bullets ? `- ${word}` : `${i + 1}. ${word}`)).join('\n');
-  const style = bullets ? 'bulleted' : 'numbered';
+  const value = list.map((word, i) => `${i + 1}. ${word}`).join('\n');
   return {
     kind: 'general',
     task: 'number-list',
     easy: !hard,
     question: random.pick([
-      `Write these words as a ${style} list: ${shown}`,
-      `Make a ${style} list of: ${shown}`,
-      `Turn the following into a ${style} list, one word on each line: ${shown}`,
-      `Format as a ${style} list: ${shown}`,
+      `Write these words as a numbered list: ${shown}`,
+      `Make a numbered list of: ${shown}`,
+      `Turn the following into a numbered list, one word on each line: ${shown}`,
+      `Format as a numbered list: ${shown}`,
     ]),
-    group: `number ${style} ${list.join(' ')}`,
+    group: `number ${list.join(' ')}`,
     brief: value,
-    answer: `Here is the ${style} list with one word on each line:\n${value}`,
+    answer: `Here is the numbered list with one word on each line:\n${value}`,
     check: { by: 'block', value },
   };
 }

@@ -20,7 +20,7 @@ export const readingFamilies: readonly FamilyEntry[] = [
   { task: 'stated-fact', weight: 8, inPretraining: true, draw: statedFact },
   { task: 'compare-people', weight: 7, inPretraining: true, draw: comparePeople },
   { task: 'sentiment', weight: 9, inPretraining: true, draw: sentiment },
-  { task: 'fill-card', weight: 6, inPretraining: false, draw: fillCard },
+  { task: 'fill-card', weight: 10, inPretraining: false, draw: fillCard },
   { task: 'glossary', weight: 8, inPretraining: true, draw: glossary },
 ];
 
@@ -357,17 +357,17 @@ function fillCard(random: Random, hard: boolean): Problem {
   const colour = random.pick(colours);
   const thing = random.pick(things).one;
   const fields: [string, string, string][] = [
-    ['Name', person.name, ''],
-    ['Age', String(age), `is ${age} years old`],
-    ['Job', job, `works as a ${job}`.replace('a engineer', 'an engineer')],
-    ['Colour', colour, `likes the colour ${colour}`],
-    ['Gift', thing, `wants ${withArticle(thing)}`],
+    ['name', person.name, ''],
+    ['age', String(age), `is ${age} years old`],
+    ['job', job, `works as a ${job}`.replace('a engineer', 'an engineer')],
+    ['colour', colour, `likes the colour ${colour}`],
+    ['gift', thing, `wants ${withArticle(thing)}`],
   ];
   const chosen = [fields[0] as (typeof fields)[0], ...random.sample(fields.slice(1), hard ? 3 : 2)];
   const told = chosen.slice(1).map((field) => field[2]);
   const text = `${person.name} ${told.slice(0, -1).join(', ')} and ${told[told.length - 1]}.`;
   const order = chosen.map((field) => field[0]).join(', ');
-  const value = chosen.map((field) => `${field[0]}: ${field[1]}`).join('\n');
+  const value = chosen.map((field) => `- ${field[0]}: ${field[1]}`).join('\n');
   return {
     kind: 'general',
     task: 'fill-card',

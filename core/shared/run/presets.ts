@@ -64,7 +64,7 @@ export const runPresets: readonly RunPreset[] = [
       microBatchSize: 4,
       seqLen: 256,
       epochs: 3,
-      lr: 0.002,
+      lr: 0.0025,
       schedule: 'cosine',
       warmupRatio: 0.05,
       maxGradNorm: 1,
