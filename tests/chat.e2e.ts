@@ -36,7 +36,7 @@ describe.runIf(runnable)('chat', () => {
     expect(await page.getByRole('button', { name: 'Compare' }).count()).toBe(0);
     await choose('Model beside, 3', 'dense');
     await page.getByRole('button', { name: /^Sampling/ }).click();
-    await page.getByLabel('Max tokens').fill('24');
+    await page.getByLabel('Max tokens').fill('10');
     await page.getByLabel('System prompt').fill('Answer in few words.');
     await page.keyboard.press('Escape');
     await question().fill('What is 3 plus 4?');
@@ -84,7 +84,7 @@ describe.runIf(runnable)('chat', () => {
     );
     const answer = async () => (await bench.client.call('readThread', { id: top!.id })).messages.at(-1)!;
     const before = await answer();
-    expect(before.answer).toMatchObject({ stopReason: 'length', tokens: 24, contextSize: 256 });
+    expect(before.answer).toMatchObject({ stopReason: 'length', tokens: 10, contextSize: 256 });
     await pane.getByRole('button', { name: 'Continue' }).click();
     await expect.poll(async () => (await answer()).content.length).toBeGreaterThan(before.content.length);
     await expect.poll(async () => (await answer()).answer).not.toBeNull();
