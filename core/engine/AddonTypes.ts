@@ -10,8 +10,10 @@
 
 export interface Addon {
   buildInfo(): BuildInfo;
-  /** The devices this build can compute on. The CPU is always the first. */
-  devices(): DeviceInfo[];
+  /** The devices this build can compute on. The CPU is always the first. Takes no GPU memory. */
+  devices(): Promise<DeviceInfo[]>;
+  /** What there is of NVIDIA's on this machine, and what is missing where `devices` names no GPU. Takes no GPU memory. */
+  cudaStatus(): Promise<CudaStatus>;
   /**
    * @param path tokenizer.json or a GGUF file
    * @throws code `bad_file` or `tokenizer_invalid`, naming the field that is wrong.
@@ -75,9 +77,47 @@ export interface DeviceInfo {
   /** Logical cores, or streaming multiprocessors. */
   units: number;
   totalMemoryBytes: number;
-  freeMemoryBytes: number;
+  /** Null for a GPU whose driver does not tell (no NVML). */
+  freeMemoryBytes: number | null;
   computeCapability?: string;
   driverVersion?: string;
+}
+
+/** Versions of CUDA are written as "13.0". */
+export interface CudaStatus {
+  /** This build holds CUDA kernels. */
+  built: boolean;
+  /** They were compiled for: "90a", "80-real"; empty where not built. */
+  architectures: string[];
+  /** The CUDA that the driver must know for this build; null where not built. */
+  neededCuda: string | null;
+  /** The newest CUDA that the driver knows; null: there is no driver. */
+  driverCuda: string | null;
+  /** Null without NVML. */
+  driverVersion: string | null;
+  /** Why no GPU can be used; null where one can. */
+  unavailable: string | null;
+  devices: CudaDevice[];
+  /** Without it matrix products run on kernels of ours, slower. */
+  cublaslt: LibraryStatus;
+  /** Without it nothing is known of a GPU's free memory, load, power and temperature. */
+  nvml: LibraryStatus;
+}
+
+export interface CudaDevice {
+  name: string;
+  computeCapability: string;
+  /** This build holds code that runs on it. */
+  hasCode: boolean;
+  totalMemoryBytes: number;
+  freeMemoryBytes: number | null;
+}
+
+/** A library that is looked for at run time: found, with both, or the reason why not. */
+export interface LibraryStatus {
+  path: string | null;
+  version: string | null;
+  missing: string | null;
 }
 
 export interface Progress {

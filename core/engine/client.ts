@@ -11,6 +11,7 @@ import type { RequestParams } from './protocol.ts';
 import type {
   BuildInfo,
   CheckpointInfo,
+  CudaStatus,
   DeviceInfo,
   EvaluationMetrics,
   OpenModelOptions,
@@ -111,6 +112,8 @@ export interface InferenceEngine {
   probe(options: TrainOptions): Promise<{ stepMs: number; tokensPerSecond: number }>;
   listCheckpoints(checkpointDir: string): Promise<CheckpointInfo[]>;
   devices(): Promise<DeviceInfo[]>;
+  /** What is there and what is missing for computing on a GPU. */
+  cudaStatus(): Promise<CudaStatus>;
   buildInfo(): Promise<BuildInfo>;
   close(): Promise<void>;
 }

@@ -60,6 +60,7 @@ export function createInferenceEngine(
     probe: (options) => engine.request('probe', { options }),
     listCheckpoints: (checkpointDir) => engine.request('listCheckpoints', { checkpointDir }),
     devices: () => engine.request('devices', {}),
+    cudaStatus: () => engine.request('cudaStatus', {}),
     buildInfo: () => engine.request('buildInfo', {}),
     close: () => engine.close(),
   };

@@ -341,7 +341,19 @@ describe.runIf(needs('addon'))('engine processes', () => {
     );
     expect((await engines.inference.probe(options())).stepMs).toBeGreaterThan(0);
     expect(await engines.inference.buildInfo()).toEqual(addon.buildInfo());
-    expect((await engines.inference.devices())[0]).toMatchObject({ kind: 'cpu' });
+  });
+
+  test('lists GPUs exactly where it can compute on them, and says what is missing elsewhere', async () => {
+    const [cpu, ...gpus] = await engines.inference.devices();
+    expect(cpu).toMatchObject({ kind: 'cpu' });
+    const status = await engines.inference.cudaStatus();
+    expect(status.built).toBe(addon.buildInfo().cuda);
+    const usable = status.devices.filter(({ hasCode }) => hasCode);
+    expect(gpus.map(({ name }) => name)).toEqual(usable.map(({ name }) => name));
+    for (const gpu of gpus) expect(gpu).toMatchObject({ kind: 'cuda' });
+    expect(status.unavailable === null).toBe(gpus.length > 0);
+    if (!status.built) expect(status.unavailable).toContain('this build holds no CUDA kernels');
+    else if (status.driverCuda === null) expect(status.unavailable).toContain('no NVIDIA driver');
   });
 
   test('errors of requests keep their codes', async () => {
@@ -375,7 +387,7 @@ describe.runIf(needs('addon'))('engine processes', () => {
     const long = question({ sampling: { ...question().sampling, maxTokens: 200 } });
     const killed = other.inference.generate(long, () => process.kill(other.inference.pid!, 'SIGKILL'));
     await expect(killed).rejects.toMatchObject({ code: 'engine_died' });
-    expect(await other.inference.devices()).toHaveLength(1);
+    expect((await other.inference.devices())[0]).toMatchObject({ kind: 'cpu' });
     const closed = other.inference.generate(long, () => {});
     const { pid } = other.inference;
     await Promise.all([

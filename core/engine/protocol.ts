@@ -6,9 +6,11 @@ import { contractErrorSchema } from '../shared/contract/errors.ts';
 import { templates } from '../shared/dataset/recipe.ts';
 import { messageSchema } from '../shared/dataset/source.ts';
 import { exportLayouts, exportRecordSchema, exportTypes, mergeBases } from '../shared/model/export.ts';
+import { cudaStatusSchema } from '../shared/run/cudaStatus.ts';
 import type {
   BuildInfo,
   CheckpointInfo,
+  CudaStatus,
   DeviceInfo,
   EvaluationMetrics,
   OpenModelOptions,
@@ -142,10 +144,12 @@ const deviceInfo: z.ZodType<DeviceInfo> = z.object({
   name: z.string(),
   units: z.number(),
   totalMemoryBytes: z.number(),
-  freeMemoryBytes: z.number(),
+  freeMemoryBytes: z.number().nullable(),
   computeCapability: z.string().exactOptional(),
   driverVersion: z.string().exactOptional(),
 });
+
+const cudaStatus: z.ZodType<CudaStatus> = cudaStatusSchema;
 
 const buildInfo: z.ZodType<BuildInfo> = z.object({
   version: z.string(),
@@ -224,6 +228,7 @@ export const requests = {
   probe: { params: z.object({ options: trainOptions }), result: probe },
   listCheckpoints: { params: z.object({ checkpointDir: z.string() }), result: z.array(checkpointInfo) },
   devices: { params: nothing, result: z.array(deviceInfo) },
+  cudaStatus: { params: nothing, result: cudaStatus },
   buildInfo: { params: nothing, result: buildInfo },
 } as const;
 

@@ -39,11 +39,10 @@ type Handlers = {
 };
 
 /**
- * On the GPU where there is one and nothing else was said. A plain model that is not stored in f32 computes in bf16
- * there, which the GPU's matrix units are made for; a run's model computes as it was trained.
+ * A plain model that is not stored in f32 computes in bf16 on a GPU, whose matrix units are made for it; a run's model
+ * computes as it was trained.
  */
-function placed(addon: Addon, options: OpenModelOptions): OpenModelOptions {
-  const device = options.device ?? (addon.devices().some(({ kind }) => kind === 'cuda') ? 'cuda' : 'cpu');
+function placed(options: OpenModelOptions, device: 'cpu' | 'cuda'): OpenModelOptions {
   const plain = options.checkpointDir === undefined && options.baseDtype !== 'f32';
   return { ...options, device, ...(device === 'cuda' && plain && { computeDtype: 'bf16' }) };
 }
@@ -56,8 +55,18 @@ export function serveInference(addon: Addon): ServedInference {
   /** Answers under way, by their ids; the model is known once it is open. */
   const answers = new Map<string, { cancelled: boolean; model: AddonModel | null }>();
 
-  function withModel<R>(asked: OpenModelOptions, use: (model: AddonModel) => Promise<R>): Promise<R> {
-    const options = placed(addon, asked);
+  /** The GPU where there is one. Asked once: none comes or goes while an engine lives, and the driver takes a while. */
+  let usualDevice: Promise<'cpu' | 'cuda'> | undefined;
+
+  function findUsualDevice(): Promise<'cpu' | 'cuda'> {
+    usualDevice ??= addon
+      .devices()
+      .then((devices) => (devices.some(({ kind }) => kind === 'cuda') ? 'cuda' : 'cpu'));
+    return usualDevice;
+  }
+
+  async function withModel<R>(asked: OpenModelOptions, use: (model: AddonModel) => Promise<R>): Promise<R> {
+    const options = placed(asked, asked.device ?? (await findUsualDevice()));
     const key = JSON.stringify(Object.entries(options).sort(([a], [b]) => (a < b ? -1 : 1)));
     return models.with(key, () => addon.openModel(options), use);
   }
@@ -209,7 +218,8 @@ export function serveInference(addon: Addon): ServedInference {
       return addon.probeTraining(options);
     },
     listCheckpoints: ({ checkpointDir }) => addon.listCheckpoints(checkpointDir),
-    devices: () => Promise.resolve(addon.devices()),
+    devices: () => addon.devices(),
+    cudaStatus: () => addon.cudaStatus(),
     buildInfo: () => Promise.resolve(addon.buildInfo()),
   };
 

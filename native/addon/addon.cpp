@@ -41,6 +41,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   };
   add("buildInfo", describe_build);
   add("devices", list_devices);
+  add("cudaStatus", describe_cuda);
   add("openTokenizer", TokenizerObject::open);
   add("hashFile", hash_file);
   add("hashModel", hash_model_folder);

@@ -1,4 +1,4 @@
-// buildInfo() and devices() of core/engine/AddonTypes.ts.
+// buildInfo(), devices() and cudaStatus() of core/engine/AddonTypes.ts.
 #pragma once
 
 #include <napi.h>
@@ -7,5 +7,6 @@ namespace caravan::addon {
 
 Napi::Value describe_build(const Napi::CallbackInfo& info);
 Napi::Value list_devices(const Napi::CallbackInfo& info);
+Napi::Value describe_cuda(const Napi::CallbackInfo& info);
 
 }  // namespace caravan::addon

@@ -105,6 +105,7 @@ void ask_cuda(CudaStatus& status) {
     device.uuid = uuid_text(properties.uuid);
     device.compute_capability = 10 * properties.major + properties.minor;
     device.has_code = has_code_for(status.architectures, device.compute_capability);
+    device.multiprocessors = properties.multiProcessorCount;
     device.total_bytes = properties.totalGlobalMem;
     usable = usable || device.has_code;
     status.devices.push_back(std::move(device));
@@ -144,8 +145,14 @@ void ask_nvml(CudaStatus& status) {
       continue;
     }
     f.DeviceGetCudaComputeCapability(handle, &major, &minor);
-    status.devices.push_back(
-        {static_cast<int>(i), name, uuid, 10 * major + minor, false, memory.total, memory.total - memory.used});
+    CudaDevice device;
+    device.index = static_cast<int>(i);
+    device.name = name;
+    device.uuid = uuid;
+    device.compute_capability = 10 * major + minor;
+    device.total_bytes = memory.total;
+    device.free_bytes = memory.total - memory.used;
+    status.devices.push_back(std::move(device));
   }
 }
 

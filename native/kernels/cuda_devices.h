@@ -15,6 +15,7 @@ struct CudaDevice {
   std::string uuid;            // "GPU-..."
   int compute_capability = 0;  // 90 for 9.0
   bool has_code = false;       // this build holds code for it
+  int multiprocessors = 0;     // 0 where the build holds no CUDA: NVML does not tell
   uint64_t total_bytes = 0;
   std::optional<uint64_t> free_bytes;  // by NVML: asking CUDA would take memory of its own
 };

@@ -1,5 +1,6 @@
 import type {
   CheckpointInfo,
+  CudaStatus,
   StepMetrics,
   TrainingPlan,
   TrainOptions,
@@ -28,6 +29,8 @@ export interface FakeEngines extends Engines {
   /** What `listCheckpoints` says. */
   checkpoints: CheckpointInfo[];
   plan: TrainingPlan;
+  /** What `cudaStatus` says. */
+  cuda: CudaStatus;
   readonly inference: InferenceEngine;
   /** Overrides answers of the inference engine. */
   answers: Partial<InferenceEngine>;
@@ -84,6 +87,17 @@ export function createFakeEngines(): FakeEngines {
       steps: 20,
       warmupSteps: 1,
       probe: null,
+    },
+    cuda: {
+      built: false,
+      architectures: [],
+      neededCuda: null,
+      driverCuda: null,
+      driverVersion: null,
+      unavailable: 'this build holds no CUDA kernels',
+      devices: [],
+      cublaslt: { path: null, version: null, missing: 'not looked for' },
+      nvml: { path: null, version: null, missing: 'not here' },
     },
     startTraining(options, listener, runDir) {
       const ended = Promise.withResolvers<TrainingEnd>();
@@ -142,6 +156,7 @@ export function createFakeEngines(): FakeEngines {
             Promise.resolve([
               { kind: 'cpu', name: 'a processor', units: 2, totalMemoryBytes: 8e9, freeMemoryBytes: 4e9 },
             ]);
+        if (name === 'cudaStatus') return () => Promise.resolve(engines.cuda);
         if (name === 'buildInfo')
           return () =>
             Promise.resolve({

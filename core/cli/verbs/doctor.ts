@@ -20,7 +20,7 @@ export const verb: Verb = {
     for (const device of report.devices)
       output.line(
         `${device.kind}: ${device.name}, ${device.units} ${device.kind === 'cpu' ? 'cores' : 'multiprocessors'}, ` +
-          `${formatBytes(device.freeMemoryBytes)} free of ${formatBytes(device.totalMemoryBytes)}`,
+          `${device.freeMemoryBytes === null ? 'unknown' : formatBytes(device.freeMemoryBytes)} free of ${formatBytes(device.totalMemoryBytes)}`,
       );
     return report.checks.some((check) => check.status === 'missing') ? 3 : 0;
   },

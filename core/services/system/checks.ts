@@ -51,23 +51,6 @@ export function checkAddon(build: BuildInfo | CaravanError): Check[] {
   ];
 }
 
-/** @param driver whether this machine has an NVIDIA driver */
-export function checkGpu(
-  build: BuildInfo | CaravanError,
-  driver = existsSync('/proc/driver/nvidia/version'),
-): Check {
-  const cuda = !(build instanceof CaravanError) && build.cuda;
-  if (cuda) return { name: 'GPU', status: 'ok', found: 'the engine was built with CUDA', mend: null };
-  return {
-    name: 'GPU',
-    status: driver ? 'warning' : 'ok',
-    found: driver
-      ? 'there is an NVIDIA driver, but this engine was built without CUDA'
-      : 'none: this engine was built without CUDA and computes on the processor',
-    mend: driver ? 'Runs use device: cpu.' : null,
-  };
-}
-
 export function checkProcessor(): Check {
   const all = cpus();
   return {

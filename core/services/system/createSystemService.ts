@@ -6,13 +6,13 @@ import {
   checkAddon,
   checkBrowser,
   checkDisk,
-  checkGpu,
   checkHome,
   checkMemory,
   checkNode,
   checkProcessor,
   checkSqlite,
 } from './checks.ts';
+import { checkCuda, findCudaTools } from './cudaChecks.ts';
 import { processMemory } from './processMemory.ts';
 import type { SystemDeps, SystemService } from './systemTypes.ts';
 
@@ -48,13 +48,14 @@ export function createSystemService(deps: SystemDeps): SystemService {
                 totalMemoryBytes,
                 freeMemoryBytes,
               }));
+        const cuda = build instanceof CaravanError ? null : await inference.cudaStatus();
         const writable = await checkHome(home);
         return {
           checks: [
             checkNode(),
             ...checkAddon(build),
             checkProcessor(),
-            checkGpu(build),
+            ...(cuda === null ? [] : checkCuda(cuda, findCudaTools())),
             checkMemory(),
             writable,
             ...(writable.status === 'ok' ? [await checkDisk(home)] : []),
@@ -62,6 +63,7 @@ export function createSystemService(deps: SystemDeps): SystemService {
             checkBrowser(),
           ],
           devices,
+          cuda,
           versions: {
             caravan: version,
             node: process.versions.node,

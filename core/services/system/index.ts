@@ -1,2 +1,3 @@
 export { createSystemService } from './createSystemService.ts';
+export { findCudaTools, missingCuda } from './cudaChecks.ts';
 export type { SystemCalls, SystemDeps, SystemService } from './systemTypes.ts';

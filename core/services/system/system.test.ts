@@ -6,15 +6,7 @@ import { createFakeData } from '../../../tests/support/fakeData.ts';
 import { createFakeEngines, type FakeEngines } from '../../../tests/support/fakeEngines.ts';
 import { calls } from '../../shared/contract/contract.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
-import {
-  checkAddon,
-  checkBrowser,
-  checkDisk,
-  checkGpu,
-  checkHome,
-  checkMemory,
-  checkNode,
-} from './checks.ts';
+import { checkAddon, checkBrowser, checkDisk, checkHome, checkMemory, checkNode } from './checks.ts';
 import { createSystemService, type SystemService } from './index.ts';
 
 let home: string;
@@ -57,6 +49,7 @@ test('the doctor names everything it looked at, by the contract', async () => {
     'browser',
   ]);
   expect(report.devices).toMatchObject([{ kind: 'cpu', name: 'a processor', units: 2 }]);
+  expect(report.cuda).toMatchObject({ built: false, devices: [] });
   expect(report.versions).toMatchObject({ caravan: '0.1.0', engine: 'b1', sqlite: '3.54.1' });
   expect(readdirSync(home)).toEqual([]);
 });
@@ -74,6 +67,7 @@ test('an engine that does not load is missing, and the report stands all the sam
     mend: 'Build it.',
   });
   expect(report.devices).toHaveLength(1);
+  expect(report.cuda).toBeNull();
 });
 
 test('the status tells of every process, by the contract', async () => {
@@ -105,15 +99,6 @@ describe('each check', () => {
     expect(checkAddon({ ...build, simd: { built: ['portable'], used: 'portable' } })[1]).toMatchObject({
       status: 'warning',
     });
-  });
-
-  test('GPU', () => {
-    expect(checkGpu(build, false)).toMatchObject({
-      status: 'ok',
-      found: expect.stringContaining('without CUDA') as string,
-    });
-    expect(checkGpu(build, true)).toMatchObject({ status: 'warning' });
-    expect(checkGpu({ ...build, cuda: true }, true)).toMatchObject({ status: 'ok' });
   });
 
   test('memory and disk', async () => {

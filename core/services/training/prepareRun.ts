@@ -7,6 +7,7 @@ import type { Model } from '../../shared/model/model.ts';
 import type { RunConfig } from '../../shared/run/runConfig.ts';
 import type { Datasets, FoundMix } from '../datasets/index.ts';
 import type { Models, ResolvedModel } from '../models/index.ts';
+import { findCudaTools, missingCuda } from '../system/index.ts';
 
 /** A configuration whose every reference was looked up and whose every contradiction was ruled out. */
 export interface PreparedRun {
@@ -93,12 +94,12 @@ export async function prepareRun(
 async function deviceName(device: RunConfig['device'], engines: Engines): Promise<string> {
   if (device === 'cpu') return cpus()[0]?.model.trim() ?? 'CPU';
   const found = (await engines.inference.devices()).find(({ kind }) => kind === device);
-  if (!found)
-    throw new CaravanError('cuda_unavailable', 'this build of the engine has no CUDA device', {
-      place: { field: 'device' },
-      mend: 'Use device: cpu.',
-    });
-  return found.name;
+  if (found) return found.name;
+  const missing = missingCuda(await engines.inference.cudaStatus(), findCudaTools());
+  throw new CaravanError('cuda_unavailable', missing?.found ?? 'the engine lists no GPU', {
+    place: { field: 'device' },
+    mend: missing?.mend ?? 'Run caravan doctor; until then use device: cpu.',
+  });
 }
 
 function trainOptions(

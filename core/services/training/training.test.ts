@@ -511,7 +511,22 @@ describe('before anything starts', () => {
       { code: 'does_not_fit', mend: expect.stringContaining('recompute: true') as string },
     ],
     ['no disk', {}, () => (h.disk.freeBytes = 999), { code: 'disk_full' }],
-    ['no CUDA', { device: 'cuda' }, nothing, { code: 'cuda_unavailable' }],
+    [
+      'no CUDA',
+      { device: 'cuda' },
+      nothing,
+      {
+        code: 'cuda_unavailable',
+        message: expect.stringContaining('built without CUDA') as string,
+        mend: expect.stringContaining('npm run build:cuda') as string,
+      },
+    ],
+    [
+      'a GPU without its driver',
+      { device: 'cuda' },
+      () => Object.assign(h.engines.cuda, { built: true, neededCuda: '13.0' }),
+      { code: 'cuda_unavailable', message: expect.stringContaining('no NVIDIA driver') as string },
+    ],
     ['a name that is a path', { name: 'a/b' }, nothing, { code: 'bad_option' }],
   ])('%s is refused', async (_, more, spoil, error) => {
     spoil();

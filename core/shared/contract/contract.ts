@@ -47,6 +47,7 @@ import {
 import { jobSchema } from '../job/job.ts';
 import { exportLayouts, exportRecordSchema, exportSchema, exportTypes, mergeBases } from '../model/export.ts';
 import { modelRefSchema, modelSchema } from '../model/model.ts';
+import { cudaStatusSchema } from '../run/cudaStatus.ts';
 import {
   evaluationSchema,
   planSchema,
@@ -84,7 +85,8 @@ const deviceSchema = z.object({
   name: z.string(),
   units: z.number(),
   totalMemoryBytes: z.number(),
-  freeMemoryBytes: z.number(),
+  /** Null for a GPU whose driver does not tell. */
+  freeMemoryBytes: z.number().nullable(),
 });
 
 export const calls = {
@@ -113,6 +115,8 @@ export const calls = {
         }),
       ),
       devices: z.array(deviceSchema),
+      /** What there is for computing on a GPU, and what is missing; null where the engine does not load. */
+      cuda: cudaStatusSchema.nullable(),
       versions: z.record(z.string(), z.string()),
     }),
   ),
