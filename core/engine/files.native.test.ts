@@ -26,7 +26,7 @@ describe.runIf(needs('addon'))('the addon reads and writes files', () => {
       version: string;
     };
     const build = addon.buildInfo();
-    expect(build).toMatchObject({ version, cuda: false });
+    expect(build).toMatchObject({ version, cuda: (await addon.cudaStatus()).built });
     expect(build.buildId).toMatch(/^[0-9a-f]{16}$/);
     expect(build.simd.built).toContain(build.simd.used);
     const [cpu] = await addon.devices();

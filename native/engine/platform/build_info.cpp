@@ -26,6 +26,9 @@ BuildInfo build_info() {
   info.version = CARAVAN_VERSION;
   info.build_id = CARAVAN_BUILD_ID;
   info.compiler = compiler();
+#ifdef CARAVAN_CUDA
+  info.cuda = true;
+#endif
   info.simd_built = {cpu::isa_name(cpu::Isa::portable)};
 #ifdef CARAVAN_X86_64
   info.simd_built.emplace_back(cpu::isa_name(cpu::Isa::avx2));
