@@ -4,9 +4,9 @@
 #include "addon/promise.h"
 #include "addon/values.h"
 #include "engine/platform/build_info.h"
+#include "engine/platform/gpu_status.h"
 #include "engine/platform/memory.h"
 #include "engine/platform/processor.h"
-#include "kernels/cuda_devices.h"
 
 namespace caravan::addon {
 
