@@ -76,6 +76,25 @@ describe.runIf(runnable)('chat', () => {
     await page.keyboard.press('Escape');
   });
 
+  test('an answer that was cut goes on in its place; again answers with the next seed', async () => {
+    const { page } = bench;
+    const pane = page.getByRole('region', { name: 'Model', exact: true });
+    // The closed pane's chat is no pane's parent any more; which of the two answered last is chance.
+    const kept = await threads();
+    const top = kept.find(({ id }) => kept.some(({ parent }) => parent === id));
+    const answer = async () => (await bench.client.call('readThread', { id: top!.id })).messages.at(-1)!;
+    const before = await answer();
+    expect(before.answer).toMatchObject({ stopReason: 'length', tokens: 10, contextSize: 256 });
+    await pane.getByRole('button', { name: 'Continue' }).click();
+    await expect.poll(async () => (await answer()).content.length).toBeGreaterThan(before.content.length);
+    await expect.poll(async () => (await answer()).answer).not.toBeNull();
+    const longer = await answer();
+    expect(longer.id).toBe(before.id);
+    expect(longer.content.startsWith(before.content)).toBe(true);
+    await pane.getByRole('button', { name: 'Answer again' }).click();
+    await expect.poll(async () => (await answer()).answer?.sampling.seed).toBe(1);
+  });
+
   test('a question is asked in other words, here or in a branch, and the original stays', async () => {
     const { page } = bench;
     const pane = page.getByRole('region', { name: 'Model', exact: true });
