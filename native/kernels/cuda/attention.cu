@@ -15,9 +15,9 @@ constexpr int64_t decode_max_queries = 16;
 
 void require_head_dim(const AttentionShape& shape) {
   if (shape.head_dim <= largest_head_dim) return;
-  throw EngineError("unsupported", "head_dim " + std::to_string(shape.head_dim) +
-                                       ": attention on the GPU holds up to " + std::to_string(largest_head_dim) +
-                                       "; run this model on the CPU");
+  throw EngineError("unsupported_architecture", "head_dim " + std::to_string(shape.head_dim) +
+                                                    ": attention on the GPU holds up to " +
+                                                    std::to_string(largest_head_dim) + "; run this model on the CPU");
 }
 
 bool for_tensor_cores(const AttentionShape& shape, std::initializer_list<ConstPtr> arrays) {

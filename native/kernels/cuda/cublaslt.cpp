@@ -22,7 +22,7 @@ constexpr uint32_t reduction_compute_type = 2;
 
 void check_lt(int status, const char* operation) {
   if (status == 0) return;
-  throw EngineError("cuda_failed", std::string(operation) + ": cuBLASLt returned status " + std::to_string(status));
+  throw EngineError("device_failed", std::string(operation) + ": cuBLASLt returned status " + std::to_string(status));
 }
 
 template <typename F>
