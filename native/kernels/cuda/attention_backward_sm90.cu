@@ -113,14 +113,14 @@ __device__ __forceinline__ void sum_dq(QueriesShared<dim>& s, const BackwardArgu
     }
   };
   Ring<QueriesShared<dim>::stages> ring;
-  barrier_wait(&s.full[0], 0);
+  hopper::barrier_wait(&s.full[0], 0);
   hold(scores);
   hold(dscores);
-  products_fence();
+  hopper::wgmma_begin();
   start_across<dim, step_rows>(scores, q, s.k[0]);
   start_across<dim, step_rows>(dscores, dout, s.v[0]);
-  products_commit();
-  products_wait<0>();
+  hopper::wgmma_commit();
+  hopper::wgmma_wait<0>();
   hold(scores);
   hold(dscores);
   to_dscores(steps_begin);
@@ -128,34 +128,34 @@ __device__ __forceinline__ void sum_dq(QueriesShared<dim>& s, const BackwardArgu
   int before = 0;  // stage of the step whose dscores wait in `weights`
   ring.advance();
   for (int step = steps_begin + 1; step < end; ++step) {
-    barrier_wait(&s.full[ring.stage], ring.parity);
+    hopper::barrier_wait(&s.full[ring.stage], ring.parity);
     hold(scores);
     hold(dscores);
     hold(sums);
-    products_fence();
+    hopper::wgmma_begin();
     start_across<dim, step_rows>(scores, q, s.k[ring.stage]);
     start_across<dim, step_rows>(dscores, dout, s.v[ring.stage]);
-    products_commit();
+    hopper::wgmma_commit();
     start_along<step_rows>(sums, weights, s.k[before]);
-    products_commit();
-    products_wait<1>();
+    hopper::wgmma_commit();
+    hopper::wgmma_wait<1>();
     hold(scores);
     hold(dscores);
     to_dscores(step);
-    products_wait<0>();
+    hopper::wgmma_wait<0>();
     hold(sums);
-    if (lane == 0) barrier_arrive(&s.empty[before]);
+    if (lane == 0) hopper::barrier_arrive(&s.empty[before]);
     round_weights(weights, dscores);
     before = ring.stage;
     ring.advance();
   }
   hold(sums);
-  products_fence();
+  hopper::wgmma_begin();
   start_along<step_rows>(sums, weights, s.k[before]);
-  products_commit();
-  products_wait<0>();
+  hopper::wgmma_commit();
+  hopper::wgmma_wait<0>();
   hold(sums);
-  if (lane == 0) barrier_arrive(&s.empty[before]);
+  if (lane == 0) hopper::barrier_arrive(&s.empty[before]);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int at = row + 8 * half;
@@ -175,26 +175,26 @@ __device__ __forceinline__ void sum_dk_dv(KeysShared<dim>& s, const BackwardArgu
 #pragma unroll
   for (int i = 0; i < dim / 2; ++i) dk_sums[i] = dv_sums[i] = 0.0f;
   const bf16 *const k = s.k + 64 * group * 64, *const v = s.v + 64 * group * 64;
-  barrier_wait(&s.own_full, 0);
+  hopper::barrier_wait(&s.own_full, 0);
   Ring<KeysShared<dim>::stages> ring;
   for (int head = 0; head < p.group; ++head) {
     int query = query_begin;
     if (group == 1) {  // the first queries do not see the second warpgroup's keys
-      barrier_wait(&s.full[ring.stage], ring.parity);
-      if (lane == 0) barrier_arrive(&s.empty[ring.stage]);
+      hopper::barrier_wait(&s.full[ring.stage], ring.parity);
+      if (lane == 0) hopper::barrier_arrive(&s.empty[ring.stage]);
       query += step_rows;
       ring.advance();
     }
     for (; query < query_end; query += step_rows, ring.advance()) {
-      barrier_wait(&s.full[ring.stage], ring.parity);
+      hopper::barrier_wait(&s.full[ring.stage], ring.parity);
       hold(scores);
       hold(dscores);
-      products_fence();
+      hopper::wgmma_begin();
       start_across<dim, own_rows, step_rows>(scores, k, s.q[ring.stage]);
-      products_commit();
+      hopper::wgmma_commit();
       start_across<dim, own_rows, step_rows>(dscores, v, s.dout[ring.stage]);
-      products_commit();
-      products_wait<1>();
+      hopper::wgmma_commit();
+      hopper::wgmma_wait<1>();
       hold(scores);
       const bool masked = query < first_key + 64 * group + 63 ||
                           (p.window > 0 && first_key + 64 * group <= query + step_rows - 1 - p.window);
@@ -211,10 +211,10 @@ __device__ __forceinline__ void sum_dk_dv(KeysShared<dim>& s, const BackwardArgu
       }
       round_weights(weights, scores);
       hold(dv_sums);
-      products_fence();
+      hopper::wgmma_begin();
       start_along<step_rows>(dv_sums, weights, s.dout[ring.stage]);
-      products_commit();
-      products_wait<1>();
+      hopper::wgmma_commit();
+      hopper::wgmma_wait<1>();
       hold(dscores);
 #pragma unroll
       for (int j = 0; j < step_rows / 8; ++j) {
@@ -226,13 +226,13 @@ __device__ __forceinline__ void sum_dk_dv(KeysShared<dim>& s, const BackwardArgu
       }
       round_weights(dweights, dscores);
       hold(dk_sums);
-      products_fence();
+      hopper::wgmma_begin();
       start_along<step_rows>(dk_sums, dweights, s.q[ring.stage]);
-      products_commit();
-      products_wait<0>();
+      hopper::wgmma_commit();
+      hopper::wgmma_wait<0>();
       hold(dk_sums);
       hold(dv_sums);
-      if (lane == 0) barrier_arrive(&s.empty[ring.stage]);
+      if (lane == 0) hopper::barrier_arrive(&s.empty[ring.stage]);
     }
   }
 #pragma unroll
@@ -259,8 +259,8 @@ __global__ void __launch_bounds__(threads, 1)
   Shared& s = *reinterpret_cast<Shared*>(shared);
   if (threadIdx.x == 0) {
     for (int i = 0; i < Shared::stages; ++i) {
-      barrier_init(&s.full[i], 1);
-      barrier_init(&s.empty[i], consumer_warps);
+      hopper::barrier_init(&s.full[i], 1);
+      hopper::barrier_init(&s.empty[i], consumer_warps);
     }
     fence_barriers();
   }
@@ -272,8 +272,8 @@ __global__ void __launch_bounds__(threads, 1)
     if (threadIdx.x == 0) {
       Ring<Shared::stages> ring;
       for (int step = begin; step < end; ++step, ring.advance()) {
-        barrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
-        barrier_expect(&s.full[ring.stage], 2 * step_rows * dim * 2);
+        hopper::barrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
+        hopper::barrier_expect(&s.full[ring.stage], 2 * step_rows * dim * 2);
         const int row = tile.first + step * step_rows;
         copy_box_rows<dim, step_rows>(s.k[ring.stage], &k, &s.full[ring.stage], item.head / a.p.group, row);
         copy_box_rows<dim, step_rows>(s.v[ring.stage], &v, &s.full[ring.stage], item.head / a.p.group, row);
@@ -300,10 +300,10 @@ __global__ void __launch_bounds__(threads, 1)
   extern __shared__ __align__(1024) unsigned char shared[];
   Shared& s = *reinterpret_cast<Shared*>(shared);
   if (threadIdx.x == 0) {
-    barrier_init(&s.own_full, 1);
+    hopper::barrier_init(&s.own_full, 1);
     for (int i = 0; i < Shared::stages; ++i) {
-      barrier_init(&s.full[i], 1 + 32);  // the copying thread, and the warp that brings lse and delta
-      barrier_init(&s.empty[i], consumer_warps);
+      hopper::barrier_init(&s.full[i], 1 + 32);  // the copying thread, and the warp that brings lse and delta
+      hopper::barrier_init(&s.empty[i], consumer_warps);
     }
     fence_barriers();
   }
@@ -313,15 +313,15 @@ __global__ void __launch_bounds__(threads, 1)
   if (threadIdx.x < 128) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
     if (threadIdx.x == 0) {
-      barrier_expect(&s.own_full, 2 * own_rows * dim * 2);
+      hopper::barrier_expect(&s.own_full, 2 * own_rows * dim * 2);
       copy_box_rows<dim, own_rows>(s.k, &k, &s.own_full, item.head, tile.first + first_key);
       copy_box_rows<dim, own_rows>(s.v, &v, &s.own_full, item.head, tile.first + first_key);
       Ring<Shared::stages> ring;
       for (int head = item.head * p.group; head < (item.head + 1) * p.group; ++head) {
         for (int query = first_key; query < end; query += step_rows, ring.advance()) {
           uint64_t* const full = &s.full[ring.stage];
-          barrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
-          barrier_expect(full, 2 * step_rows * dim * 2);
+          hopper::barrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
+          hopper::barrier_expect(full, 2 * step_rows * dim * 2);
           copy_box_rows<dim, step_rows>(s.q[ring.stage], &q, full, head, tile.first + query);
           copy_box_rows<dim, step_rows>(s.dout[ring.stage], &dout, full, head, tile.first + query);
         }
@@ -330,14 +330,14 @@ __global__ void __launch_bounds__(threads, 1)
       Ring<Shared::stages> ring;
       for (int head = item.head * p.group; head < (item.head + 1) * p.group; ++head) {
         for (int query = first_key; query < end; query += step_rows, ring.advance()) {
-          barrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
+          hopper::barrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
           for (int i = threadIdx.x - 32; i < step_rows; i += 32) {
             const int64_t at = head * p.n + tile.first + query + i;
             const bool real = query + i < tile.keys;
             s.lse[ring.stage][i] = real ? a.lse[at] * log2_e : INFINITY;
             s.delta[ring.stage][i] = real ? a.delta[at] : 0.0f;
           }
-          barrier_arrive(&s.full[ring.stage]);
+          hopper::barrier_arrive(&s.full[ring.stage]);
         }
       }
     }

@@ -54,26 +54,26 @@ __device__ __forceinline__ void produce(ForwardShared<dim>& s, const CUtensorMap
     const WorkItem work = work_item(a.p, at, a.slots, a.p.heads, a.p.group);
     const AttentionTile tile = a.tiles[work.slot];
     if (tile.keys == 0) continue;
-    barrier_wait(&s.q_empty[next.stage], next.parity ^ 1);
+    hopper::barrier_wait(&s.q_empty[next.stage], next.parity ^ 1);
     s.item[next.stage] = at;
-    barrier_expect(&s.q_full[next.stage], tile_queries * dim * 2);
+    hopper::barrier_expect(&s.q_full[next.stage], tile_queries * dim * 2);
     copy_box_rows<dim, tile_queries>(s.q[next.stage], q, &s.q_full[next.stage], work.head,
                                      tile.first + tile.index * tile_queries);
     next.advance();
     const Steps steps = steps_of(a.p, tile);
     for (int step = steps.last; step >= steps.first; --step, ring.advance()) {
       const int row = tile.first + step * tile_keys;
-      barrier_wait(&s.k_empty[ring.stage], ring.parity ^ 1);
-      barrier_expect(&s.k_full[ring.stage], tile_bytes);
+      hopper::barrier_wait(&s.k_empty[ring.stage], ring.parity ^ 1);
+      hopper::barrier_expect(&s.k_full[ring.stage], tile_bytes);
       copy_box_rows<dim, tile_keys>(s.k[ring.stage], k, &s.k_full[ring.stage], work.head / a.p.group, row);
-      barrier_wait(&s.v_empty[ring.stage], ring.parity ^ 1);
-      barrier_expect(&s.v_full[ring.stage], tile_bytes);
+      hopper::barrier_wait(&s.v_empty[ring.stage], ring.parity ^ 1);
+      hopper::barrier_expect(&s.v_full[ring.stage], tile_bytes);
       copy_box_rows<dim, tile_keys>(s.v[ring.stage], v, &s.v_full[ring.stage], work.head / a.p.group, row);
     }
   }
-  barrier_wait(&s.q_empty[next.stage], next.parity ^ 1);
+  hopper::barrier_wait(&s.q_empty[next.stage], next.parity ^ 1);
   s.item[next.stage] = -1;
-  barrier_arrive(&s.q_full[next.stage]);
+  hopper::barrier_arrive(&s.q_full[next.stage]);
 }
 
 /// Running maximum (of scores, unscaled) and sum of a lane's two rows.
@@ -118,7 +118,7 @@ __device__ __forceinline__ void consume(ForwardShared<dim>& s, const ForwardArgu
   Ring<tiles_ahead> queries;
   if (group == 1) named_arrive(1, 256);  // the first warpgroup begins
   for (;; queries.advance()) {
-    barrier_wait(&s.q_full[queries.stage], queries.parity);
+    hopper::barrier_wait(&s.q_full[queries.stage], queries.parity);
     const int item = s.item[queries.stage];
     if (item < 0) break;
     const bf16* const q = s.q[queries.stage] + 64 * group * 64;
@@ -143,16 +143,16 @@ __device__ __forceinline__ void consume(ForwardShared<dim>& s, const ForwardArgu
       }
     };
 
-    barrier_wait(&s.k_full[keys.stage], keys.parity);
+    hopper::barrier_wait(&s.k_full[keys.stage], keys.parity);
     hold(scores);
-    products_fence();
+    hopper::wgmma_begin();
     start_across<dim, tile_queries, tile_keys>(scores, q, s.k[keys.stage]);
-    products_commit();
-    products_wait<0>();
+    hopper::wgmma_commit();
+    hopper::wgmma_wait<0>();
     hold(scores);
     if (elected) {
-      barrier_arrive(&s.k_empty[keys.stage]);
-      if (steps.first == steps.last) barrier_arrive(&s.q_empty[queries.stage]);
+      hopper::barrier_arrive(&s.k_empty[keys.stage]);
+      if (steps.first == steps.last) hopper::barrier_arrive(&s.q_empty[queries.stage]);
     }
     keys.advance();
     mask(steps.last);
@@ -160,42 +160,42 @@ __device__ __forceinline__ void consume(ForwardShared<dim>& s, const ForwardArgu
     round_weights(weights, scores);
 
     for (int step = steps.last - 1; step >= steps.first; --step) {
-      barrier_wait(&s.k_full[keys.stage], keys.parity);
+      hopper::barrier_wait(&s.k_full[keys.stage], keys.parity);
       named_sync(1 + group, 256);
       hold(scores);
       hold(sums);
-      products_fence();
+      hopper::wgmma_begin();
       start_across<dim, tile_queries, tile_keys>(scores, q, s.k[keys.stage]);
-      products_commit();
-      barrier_wait(&s.v_full[values.stage], values.parity);
+      hopper::wgmma_commit();
+      hopper::barrier_wait(&s.v_full[values.stage], values.parity);
       start_along<tile_keys>(sums, weights, s.v[values.stage]);
-      products_commit();
+      hopper::wgmma_commit();
       named_arrive(2 - group, 256);
-      products_wait<1>();
+      hopper::wgmma_wait<1>();
       hold(scores);
       if (elected) {
-        barrier_arrive(&s.k_empty[keys.stage]);
-        if (step == steps.first) barrier_arrive(&s.q_empty[queries.stage]);
+        hopper::barrier_arrive(&s.k_empty[keys.stage]);
+        if (step == steps.first) hopper::barrier_arrive(&s.q_empty[queries.stage]);
       }
       keys.advance();
       mask(step);
       softmax.update(scores, shrink, p.scale_log2);
-      products_wait<0>();
+      hopper::wgmma_wait<0>();
       hold(sums);
-      if (elected) barrier_arrive(&s.v_empty[values.stage]);
+      if (elected) hopper::barrier_arrive(&s.v_empty[values.stage]);
       values.advance();
 #pragma unroll
       for (int i = 0; i < dim / 2; ++i) sums[i] *= shrink[i / 2 % 2];
       round_weights(weights, scores);
     }
-    barrier_wait(&s.v_full[values.stage], values.parity);
+    hopper::barrier_wait(&s.v_full[values.stage], values.parity);
     hold(sums);
-    products_fence();
+    hopper::wgmma_begin();
     start_along<tile_keys>(sums, weights, s.v[values.stage]);
-    products_commit();
-    products_wait<0>();
+    hopper::wgmma_commit();
+    hopper::wgmma_wait<0>();
     hold(sums);
-    if (elected) barrier_arrive(&s.v_empty[values.stage]);
+    if (elected) hopper::barrier_arrive(&s.v_empty[values.stage]);
     values.advance();
 
 #pragma unroll
@@ -222,14 +222,14 @@ __global__ void __launch_bounds__(threads, 1)
   ForwardShared<dim>& s = *reinterpret_cast<ForwardShared<dim>*>(shared);
   if (threadIdx.x == 0) {
     for (int i = 0; i < tiles_ahead; ++i) {
-      barrier_init(&s.q_full[i], 1);
-      barrier_init(&s.q_empty[i], consumer_warps);
+      hopper::barrier_init(&s.q_full[i], 1);
+      hopper::barrier_init(&s.q_empty[i], consumer_warps);
     }
     for (int i = 0; i < stages; ++i) {
-      barrier_init(&s.k_full[i], 1);
-      barrier_init(&s.v_full[i], 1);
-      barrier_init(&s.k_empty[i], consumer_warps);
-      barrier_init(&s.v_empty[i], consumer_warps);
+      hopper::barrier_init(&s.k_full[i], 1);
+      hopper::barrier_init(&s.v_full[i], 1);
+      hopper::barrier_init(&s.k_empty[i], consumer_warps);
+      hopper::barrier_init(&s.v_empty[i], consumer_warps);
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }

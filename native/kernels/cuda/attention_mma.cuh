@@ -1,58 +1,13 @@
-// The instructions of sm_80 that attention's tensor-core kernels are made of, and tiles in shared memory. A row of a
-// tile is padded by 16 bytes, so that eight consecutive rows begin in different banks for every padded head size.
+// Tiles of rows in shared memory as the tensor cores of sm_80 take them. A row of a tile is padded by 16 bytes, so that
+// eight consecutive rows begin in different banks for every padded head size.
 #pragma once
 
 #include <cstdint>
 
 #include "kernels/cuda/attention_tiles.cuh"
+#include "kernels/cuda/tensor_cores.cuh"
 
 namespace caravan::cuda {
-
-__device__ __forceinline__ uint32_t shared_address(const void* pointer) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
-}
-
-/// 16 bytes from global to shared memory, zeros where `real` is false.
-__device__ __forceinline__ void copy_16(void* to, const void* from, bool real) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
-               "r"(real ? 16 : 0));
-}
-__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;"); }
-template <int pending>
-__device__ __forceinline__ void wait_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
-}
-
-/// Four 8 x 8 matrices; lane l names row l % 8 of matrix l / 8.
-__device__ __forceinline__ void load_matrices(uint32_t (&r)[4], const bf16* row) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(shared_address(row))
-               : "memory");
-}
-__device__ __forceinline__ void load_matrices_transposed(uint32_t (&r)[4], const bf16* row) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(shared_address(row))
-               : "memory");
-}
-
-/// c (16 x 8) += a (16 x 16) b (16 x 8). Lane l holds of c: row l / 4 (c[0], c[1]) and l / 4 + 8 (c[2], c[3]), columns
-/// l % 4 * 2 and the next.
-__device__ __forceinline__ void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
-      "%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-/// Two floats as a pair of bf16, the first in the lower half.
-__device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
-  uint32_t packed;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
-  return packed;
-}
 
 __device__ __forceinline__ float exp2_fast(float x) {
   float y;
@@ -76,7 +31,7 @@ __device__ __forceinline__ void copy_tile(bf16* to, const bf16* from, int64_t fi
     const int row = i / pieces, channel = i % pieces * 8;
     const bool real = row < valid && channel < d;
     copy_16(to + row * tile_stride<dim> + channel, real ? base + static_cast<int64_t>(row) * heads * d + channel : base,
-            real);
+            real ? 16 : 0);
   }
 }
 

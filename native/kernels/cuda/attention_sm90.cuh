@@ -6,6 +6,7 @@
 #include <cuda.h>
 
 #include "kernels/cuda/attention_mma.cuh"
+#include "kernels/cuda/hopper.cuh"
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define CARAVAN_SM90A 1
@@ -34,31 +35,6 @@ void attention_backward_sm90(const Exec& exec, bf16* dq, bf16* dk, bf16* dv, con
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Barriers and copies
-
-__device__ __forceinline__ void barrier_init(uint64_t* barrier, int arrivals) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
-}
-__device__ __forceinline__ void barrier_arrive(uint64_t* barrier) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
-}
-__device__ __forceinline__ void barrier_expect(uint64_t* barrier, int bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
-               : "memory");
-}
-/// Returns when the phase of that parity has completed.
-__device__ __forceinline__ void barrier_wait(uint64_t* barrier, int parity) {
-  asm volatile(
-      "{\n"
-      ".reg .pred done;\n"
-      "again:\n"
-      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-      "@done bra.uni finished;\n"
-      "bra.uni again;\n"
-      "finished:\n"
-      "}" ::"r"(shared_address(barrier)),
-      "r"(parity)
-      : "memory");
-}
 
 /// A ring of stages: which one comes next, and the parity of its barriers.
 template <int stages>
@@ -97,12 +73,6 @@ __device__ __forceinline__ void named_arrive(int id, int count) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Products
 
-__device__ __forceinline__ void products_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-__device__ __forceinline__ void products_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-template <int pending>
-__device__ __forceinline__ void products_wait() {
-  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
-}
 /// Keeps the compiler from moving uses of an accumulator across a wait.
 template <int count>
 __device__ __forceinline__ void hold(float (&x)[count]) {
@@ -111,14 +81,10 @@ __device__ __forceinline__ void hold(float (&x)[count]) {
 }
 
 /// Where an operand lies. K-major: channels are summed over, rows 128 bytes apart in groups of eight.
-__device__ __forceinline__ uint64_t describe_rows(const bf16* tile) {
-  return uint64_t{(shared_address(tile) & 0x3ffffu) >> 4} | uint64_t{1} << 16 | uint64_t{1024 >> 4} << 32 |
-         uint64_t{1} << 62;
-}
+__device__ __forceinline__ uint64_t describe_rows(const bf16* tile) { return hopper::matrix_descriptor(tile, 16); }
 /// MN-major: rows are summed over; blocks of 64 channels are `rows` * 128 bytes apart.
 __device__ __forceinline__ uint64_t describe_columns(const bf16* tile, int rows) {
-  return uint64_t{(shared_address(tile) & 0x3ffffu) >> 4} | static_cast<uint64_t>(rows * 128 >> 4) << 16 |
-         uint64_t{1024 >> 4} << 32 | uint64_t{1} << 62;
+  return hopper::matrix_descriptor(tile, rows * 128);
 }
 
 #define CARAVAN_D32                                                                                            \

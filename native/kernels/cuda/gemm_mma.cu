@@ -3,6 +3,7 @@
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/gemm_tile.cuh"
+#include "kernels/cuda/tensor_cores.cuh"
 
 namespace caravan::cuda {
 namespace {
@@ -24,11 +25,6 @@ __device__ int chunk_offset(int line, int chunk) {
   }
 }
 
-__device__ void copy_chunk_async(__nv_bfloat16* to, const __nv_bfloat16* from, int bytes) {
-  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(address), "l"(from), "r"(bytes));
-}
-
 /// Elements [outer, outer_end) x [k, k_end) of the operand, zeros around them. `wide`: every chunk is 16-byte aligned.
 template <bool k_contiguous, bool wide>
 __device__ void load_operand(__nv_bfloat16* tile, const __nv_bfloat16* data, int64_t ld, int64_t outer,
@@ -45,7 +41,7 @@ __device__ void load_operand(__nv_bfloat16* tile, const __nv_bfloat16* data, int
     __nv_bfloat16* const to = tile + chunk_offset<k_contiguous>(line, chunk);
     const __nv_bfloat16* const from = count == 0 ? data : data + line_at * ld + first;
     if constexpr (wide) {
-      copy_chunk_async(to, from, 2 * count);
+      copy_16(to, from, 2 * count);
     } else {
       __nv_bfloat16 values[8];
 #pragma unroll
@@ -55,28 +51,6 @@ __device__ void load_operand(__nv_bfloat16* tile, const __nv_bfloat16* data, int
   }
 }
 
-template <bool transpose>
-__device__ void load_matrices(uint32_t (&r)[4], const __nv_bfloat16* from) {
-  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(from));
-  if constexpr (transpose) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];\n"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(address));
-  } else {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(address));
-  }
-}
-
-__device__ void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-      "{%0, %1, %2, %3};\n"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
 /// Registers 0 to 3 of four 8 x 8 matrices, of which lane l addresses row l % 8 of matrix l / 8. `second` says which bit
 /// of the matrix's number moves along k: A's fragments go down the rows first, B's along k first.
 template <bool k_contiguous, int k_bit>
@@ -84,9 +58,9 @@ __device__ void load_fragment(uint32_t (&r)[4], const __nv_bfloat16* tile, int o
   const int lane = static_cast<int>(threadIdx.x) % 32, matrix = lane / 8, row = lane % 8;
   const int along_k = k_bit == 1 ? matrix >> 1 : matrix & 1, along_outer = k_bit == 1 ? matrix & 1 : matrix >> 1;
   if constexpr (k_contiguous) {
-    load_matrices<false>(r, tile + chunk_offset<true>(outer + along_outer * 8 + row, k / 8 + along_k));
+    load_matrices(r, tile + chunk_offset<true>(outer + along_outer * 8 + row, k / 8 + along_k));
   } else {
-    load_matrices<true>(r, tile + chunk_offset<false>(k + along_k * 8 + row, outer / 8 + along_outer));
+    load_matrices_transposed(r, tile + chunk_offset<false>(k + along_k * 8 + row, outer / 8 + along_outer));
   }
 }
 
@@ -106,7 +80,7 @@ __global__ void __launch_bounds__(threads, 2) gemm_mma_kernel(const __grid_const
       load_operand<a_k_contiguous, wide>(at, a, g.lda, tile.row, tile.row_end, k, tile.k_end);
       load_operand<b_k_contiguous, wide>(at + operand_elements, b, g.ldb, tile.col, g.n, k, tile.k_end);
     }
-    asm volatile("cp.async.commit_group;\n");
+    commit_copies();
   };
 
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
@@ -116,7 +90,7 @@ __global__ void __launch_bounds__(threads, 2) gemm_mma_kernel(const __grid_const
 #pragma unroll
   for (int s = 0; s < stages - 1; ++s) load_stage(s);
   for (int step = 0; step < steps; ++step) {
-    asm volatile("cp.async.wait_group %0;\n" ::"n"(stages - 2));
+    wait_copies<stages - 2>();
     // Also keeps the stage that is loaded next from being overwritten while a warp still reads it.
     __syncthreads();
     load_stage(step + stages - 1);
@@ -133,7 +107,7 @@ __global__ void __launch_bounds__(threads, 2) gemm_mma_kernel(const __grid_const
       for (int i = 0; i < warp_rows / 16; ++i) {
 #pragma unroll
         for (int j = 0; j < warp_cols / 8; ++j) {
-          multiply(sums[i][j], fa[i], fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]);
+          multiply_add(sums[i][j], fa[i], fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]);
         }
       }
     }

@@ -1,6 +1,5 @@
 // bf16 products on Hopper: a producer warp has the copy engine fill shared memory some stages ahead, two warpgroups
 // multiply out of it with wgmma, 64 rows of the tile each.
-#include <cudaTypedefs.h>
 #include <cuda_bf16.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/gemm_tile.cuh"
 #include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/tensor_map.h"
 
 namespace caravan::cuda {
 namespace {
@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(threads, Shape<tile_cols>::blocks)
   __shared__ uint64_t full[S::stages], empty[S::stages];
   GemmTile tile;
   if (!find_tile(g, blockIdx.y, blockIdx.x, static_cast<int>(blockIdx.z), tile_rows, tile_cols, tile)) return;
-  char* const shared = unaligned + (1024 - hopper::shared_address(unaligned) % 1024) % 1024;
+  char* const shared = unaligned + (1024 - shared_address(unaligned) % 1024) % 1024;
   if (threadIdx.x == 0) {
     for (int i = 0; i < S::stages; ++i) {
       hopper::barrier_init(&full[i], 1);
@@ -198,32 +198,9 @@ __global__ void __launch_bounds__(threads, Shape<tile_cols>::blocks)
 #endif
 }
 
-PFN_cuTensorMapEncodeTiled_v12000 tensor_map_encoder() {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult result = cudaDriverEntryPointSymbolNotFound;
-  check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &result),
-        "cuTensorMapEncodeTiled");
-  if (result != cudaDriverEntryPointSuccess) {
-    throw EngineError("cuda_failed", "the NVIDIA driver lacks cuTensorMapEncodeTiled; install a newer driver");
-  }
-  return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(function);
-}
-
-/// Boxes of 64 (contiguous) by `box_rows` of a row-major (rows, cols) matrix; beyond it lie zeros.
+/// Boxes of 64 (contiguous) by `box_rows` of a row-major (rows, cols) matrix.
 CUtensorMap tensor_map(const void* data, int64_t rows, int64_t cols, int box_rows) {
-  static const PFN_cuTensorMapEncodeTiled_v12000 encode = tensor_map_encoder();
-  CUtensorMap map;
-  const cuuint64_t sizes[2] = {static_cast<cuuint64_t>(cols), static_cast<cuuint64_t>(rows)};
-  const cuuint64_t stride[1] = {static_cast<cuuint64_t>(cols) * 2};
-  const cuuint32_t box[2] = {64, static_cast<cuuint32_t>(box_rows)};
-  const cuuint32_t step[2] = {1, 1};
-  const CUresult status = encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<void*>(data), sizes, stride, box,
-                                 step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (status != CUDA_SUCCESS) {
-    throw EngineError("cuda_failed", "cuTensorMapEncodeTiled: CUDA says " + std::to_string(status));
-  }
-  return map;
+  return make_tensor_map(data, {cols, rows}, {64, box_rows});
 }
 
 template <int tile_cols, bool a_k_contiguous, bool b_k_contiguous>

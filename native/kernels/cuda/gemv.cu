@@ -6,6 +6,8 @@
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/context.h"
+#include "kernels/cuda/gemv_output.cuh"
+#include "kernels/cuda/tensor_cores.cuh"
 
 namespace caravan::cuda {
 namespace {
@@ -17,53 +19,15 @@ constexpr int chunk = 128;  // k that a warp takes at a time: 32 for each lane o
 enum class Source : uint8_t { f32, bf16, nf4, nf4_nested };
 
 struct GemvArgs {
-  void* y;
+  GemvOutput output;
   const void* x;
   const void* dense;
   Nf4View nf4;
-  const float* tables;  // the context's: 16 codes of NF4, 256 dynamic codes
-  const float* bias;
+  const float* tables;     // the context's: 16 codes of NF4, 256 dynamic codes
   const int32_t* offsets;  // null: one group of n rows
   int64_t rows, cols;
   int n;
-  float scale;
-  bool accumulate;
-  bool y_is_bf16;
 };
-
-__device__ void store(const GemvArgs& g, int64_t row, int64_t col, float sum) {
-  const float value = g.scale * sum + (g.bias == nullptr ? 0.0f : g.bias[col]);
-  const int64_t at = row * g.rows + col;
-  if (g.y_is_bf16) {
-    __nv_bfloat16* const y = static_cast<__nv_bfloat16*>(g.y) + at;
-    *y = __float2bfloat16_rn(g.accumulate ? value + __bfloat162float(*y) : value);
-  } else {
-    float* const y = static_cast<float*>(g.y) + at;
-    *y = g.accumulate ? value + *y : value;
-  }
-}
-
-__device__ uint32_t pack(float low, float high) {
-  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-  return reinterpret_cast<const uint32_t&>(pair);
-}
-
-/// Weights stream through once: they need not stay in L1.
-__device__ uint4 load_streaming(const void* from) {
-  uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(from));
-  return v;
-}
-
-__device__ void multiply(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-      "{%0, %1, %2, %3};\n"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
 
 /// A lane's 32 elements of one row and chunk as they lie in memory: four quarters of 8, a quarter of the four lanes of a
 /// row being neighbours.
@@ -92,7 +56,7 @@ struct Piece {
       return (&data[j / 4].x)[j % 4];
     } else {
       const uint32_t* const words = &data[j / 2].x + j % 2 * 2;
-      return pack(__uint_as_float(words[0]), __uint_as_float(words[1]));
+      return pack_bf16(__uint_as_float(words[0]), __uint_as_float(words[1]));
     }
   }
 };
@@ -132,8 +96,9 @@ __global__ void __launch_bounds__(threads, 2) gemv_mma_kernel(const __grid_const
           uint4 v = {0, 0, 0, 0};
           if (has_x && column < g.cols) v = *reinterpret_cast<const uint4*>(x + column);
           const int j = 4 * q;
-          multiply(sum, low[i].value(j), high[i].value(j), low[i].value(j + 1), high[i].value(j + 1), v.x, v.y);
-          multiply(sum, low[i].value(j + 2), high[i].value(j + 2), low[i].value(j + 3), high[i].value(j + 3), v.z, v.w);
+          multiply_add(sum, {low[i].value(j), high[i].value(j), low[i].value(j + 1), high[i].value(j + 1)}, v.x, v.y);
+          multiply_add(sum, {low[i].value(j + 2), high[i].value(j + 2), low[i].value(j + 3), high[i].value(j + 3)}, v.z,
+                       v.w);
         }
       }
     }
@@ -148,7 +113,7 @@ __global__ void __launch_bounds__(threads, 2) gemv_mma_kernel(const __grid_const
       float total = 0.0f;
 #pragma unroll
       for (int i = 0; i < warps; ++i) total += sums[i][out_row][n];
-      store(g, x_row + n, tile + out_row, total);
+      g.output.store(x_row + n, tile + out_row, total);
     }
     __syncthreads();
   }
@@ -201,7 +166,7 @@ __global__ void __launch_bounds__(threads) gemv_simt_kernel(const __grid_constan
     if (static_cast<int>(threadIdx.x) < n) {
       float total = 0.0f;
       for (int w = 0; w < warps; ++w) total += sums[w][threadIdx.x];
-      store(g, x_row + static_cast<int>(threadIdx.x), o, total);
+      g.output.store(x_row + static_cast<int>(threadIdx.x), o, total);
     }
     __syncthreads();
   }
@@ -225,19 +190,15 @@ void gemv(const Exec& exec, Ptr y, ConstPtr x, const Weight& w, const float* bia
   if (n == 0 || w.rows == 0) return;
   if (w.nf4 != nullptr && gemv_nf4(exec, y, x, *w.nf4, bias, n, scale, accumulate)) return;
   GemvArgs g = {};
-  g.y = y.data;
+  g.output = {y.data, bias, w.rows, scale, accumulate, y.dtype == DType::bf16};
   g.x = x.data;
   g.dense = w.dense.data;
   if (w.nf4 != nullptr) g.nf4 = *w.nf4;
   g.tables = exec.cuda->nf4_tables();
-  g.bias = bias;
   g.offsets = offsets;
   g.rows = w.rows;
   g.cols = w.cols;
   g.n = static_cast<int>(n);
-  g.scale = scale;
-  g.accumulate = accumulate;
-  g.y_is_bf16 = y.dtype == DType::bf16;
   const auto y_blocks = static_cast<unsigned>(offsets == nullptr ? 1 : groups);
   if (w.nf4 == nullptr && x.dtype == DType::bf16 && w.cols % 8 == 0 && is_aligned(x.data) && is_aligned(w.dense.data)) {
     const dim3 grid(static_cast<unsigned>((w.rows + rows_per_tile - 1) / rows_per_tile), y_blocks);

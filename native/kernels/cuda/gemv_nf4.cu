@@ -8,6 +8,8 @@
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/gemv.h"
+#include "kernels/cuda/gemv_output.cuh"
+#include "kernels/cuda/tensor_cores.cuh"
 
 namespace caravan::cuda {
 namespace {
@@ -21,52 +23,15 @@ constexpr int sums_floats = threads / 32 * tile_rows * 8;
 constexpr size_t table_bytes = 256 * table_copies * sizeof(float2) + 256 * sizeof(float);
 
 struct Args {
-  void* y;
+  GemvOutput output;
   const __nv_bfloat16* x;
   Nf4View w;
   const float* tables;  // the context's: 16 codes, 256 dynamic codes
-  const float* bias;
   int n;
   int rows_at_once;  // of x, as many as shared memory holds
   int k_warps;       // warps that share a tile's k: 8, 16 or 32
   int sum_buffers;   // 2 where there is room: a tile is then added up while the next is multiplied
-  float scale;
-  bool accumulate;
-  bool y_is_bf16;
 };
-
-__device__ uint32_t pack(float low, float high) {
-  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-  return reinterpret_cast<const uint32_t&>(pair);
-}
-
-__device__ uint4 load_streaming(const void* from) {
-  uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(from));
-  return v;
-}
-
-__device__ void multiply(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-      "{%0, %1, %2, %3};\n"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
-__device__ void store(const Args& g, int64_t row, int64_t col, float sum) {
-  const float value = g.scale * sum + (g.bias == nullptr ? 0.0f : g.bias[col]);
-  const int64_t at = row * g.w.rows + col;
-  if (g.y_is_bf16) {
-    __nv_bfloat16* const y = static_cast<__nv_bfloat16*>(g.y) + at;
-    *y = __float2bfloat16_rn(g.accumulate ? value + __bfloat162float(*y) : value);
-  } else {
-    float* const y = static_cast<float*>(g.y) + at;
-    *y = g.accumulate ? value + *y : value;
-  }
-}
 
 /// A lane's part of one row and chunk as it lies in memory.
 template <bool nested>
@@ -107,7 +72,7 @@ __device__ const float2& pair_of(const char* lane_table, uint32_t word) {
 template <int j>
 __device__ uint32_t value_of(const char* lane_table, uint32_t word, float absmax) {
   const float2 pair = pair_of<j>(lane_table, word);
-  return pack(pair.x * absmax, pair.y * absmax);
+  return pack_bf16(pair.x * absmax, pair.y * absmax);
 }
 
 template <bool nested>
@@ -177,10 +142,14 @@ __global__ void __launch_bounds__(threads, 1) gemv_nf4_kernel(const __grid_const
         for (int q = 0; q < 4; ++q) {
           uint4 v = {0, 0, 0, 0};
           if (line < n) v = *reinterpret_cast<const uint4*>(own_x + first + q * 32);
-          multiply(sum, value_of<0>(lane_table, a[q], low_absmax), value_of<0>(lane_table, b[q], high_absmax),
-                   value_of<1>(lane_table, a[q], low_absmax), value_of<1>(lane_table, b[q], high_absmax), v.x, v.y);
-          multiply(sum, value_of<2>(lane_table, a[q], low_absmax), value_of<2>(lane_table, b[q], high_absmax),
-                   value_of<3>(lane_table, a[q], low_absmax), value_of<3>(lane_table, b[q], high_absmax), v.z, v.w);
+          multiply_add(sum,
+                       {value_of<0>(lane_table, a[q], low_absmax), value_of<0>(lane_table, b[q], high_absmax),
+                        value_of<1>(lane_table, a[q], low_absmax), value_of<1>(lane_table, b[q], high_absmax)},
+                       v.x, v.y);
+          multiply_add(sum,
+                       {value_of<2>(lane_table, a[q], low_absmax), value_of<2>(lane_table, b[q], high_absmax),
+                        value_of<3>(lane_table, a[q], low_absmax), value_of<3>(lane_table, b[q], high_absmax)},
+                       v.z, v.w);
         }
       }
       float* const team_sums = sums + buffer * sums_floats + team * g.k_warps * tile_rows * 8;
@@ -194,7 +163,7 @@ __global__ void __launch_bounds__(threads, 1) gemv_nf4_kernel(const __grid_const
         float total = 0.0f;
 #pragma unroll 8
         for (int w = 0; w < g.k_warps; ++w) total += team_sums[w * tile_rows * 8 + at];
-        store(g, x_row + row, col, total);
+        g.output.store(x_row + row, col, total);
       }
       if (g.sum_buffers == 2) {
         buffer ^= 1;
@@ -216,19 +185,15 @@ bool gemv_nf4(const Exec& exec, Ptr y, ConstPtr x, const Nf4View& w, const float
   const size_t fixed = table_bytes + sums_floats * sizeof(float), room = exec.cuda->max_shared_memory();
   if (fixed + x_bytes > room) return false;
   Args g = {};
-  g.y = y.data;
+  g.output = {y.data, bias, w.rows, scale, accumulate, y.dtype == DType::bf16};
   g.x = static_cast<const __nv_bfloat16*>(x.data);
   g.w = w;
   g.tables = exec.cuda->nf4_tables();
-  g.bias = bias;
   g.n = static_cast<int>(n);
   g.rows_at_once = static_cast<int>(std::min<size_t>(static_cast<size_t>(n), (room - fixed) / x_bytes));
   g.k_warps = chunks >= 32 ? 32 : chunks >= 16 ? 16 : 8;
   const size_t with_x = fixed + static_cast<size_t>(g.rows_at_once) * x_bytes;
   g.sum_buffers = with_x + sums_floats * sizeof(float) <= room ? 2 : 1;
-  g.scale = scale;
-  g.accumulate = accumulate;
-  g.y_is_bf16 = y.dtype == DType::bf16;
   const size_t shared_bytes = with_x + static_cast<size_t>(g.sum_buffers - 1) * sums_floats * sizeof(float);
   const int64_t tiles = (w.rows + tile_rows - 1) / tile_rows;
   const auto blocks = static_cast<unsigned>(std::min<int64_t>(tiles, exec.cuda->multiprocessors()));

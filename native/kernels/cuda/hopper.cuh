@@ -6,14 +6,14 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/tensor_cores.cuh"
+
 namespace caravan::cuda::hopper {
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-__device__ inline uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
-
 __device__ inline void barrier_init(uint64_t* barrier, int arrivals) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;\n" ::"r"(shared_address(barrier)), "r"(arrivals));
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;\n" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
 }
 
 __device__ inline void barrier_expect(uint64_t* barrier, int bytes) {
@@ -25,6 +25,7 @@ __device__ inline void barrier_arrive(uint64_t* barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(shared_address(barrier)) : "memory");
 }
 
+/// Returns when the phase of that parity has completed.
 __device__ inline void barrier_wait(uint64_t* barrier, int phase) {
   asm volatile(
       "{\n"
