@@ -1,6 +1,5 @@
 #include "addon/near_duplicates.h"
 
-#include <atomic>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -14,13 +13,6 @@
 #include "addon/values.h"
 
 namespace caravan::addon {
-
-/// One call at a time works on it, for rows are numbered in the order of the calls.
-struct NearDuplicatesObject::Search {
-  explicit Search(const NearDuplicateOptions& options) : finder(options) {}
-  NearDuplicates finder;
-  std::atomic<bool> busy{false};
-};
 
 namespace {
 
@@ -40,25 +32,11 @@ NearDuplicateOptions to_options(Napi::Value value) {
   return options;
 }
 
-std::vector<std::string_view> views(const std::vector<std::string>& texts) { return {texts.begin(), texts.end()}; }
-
-/// Runs work(finder) off the JavaScript thread. @throws EngineError wrong_state while another call is under way
+/// Runs work(finder) alone, off the JavaScript thread.
 template <typename Result, typename Work>
 Napi::Value begin(Napi::Env env, const std::shared_ptr<Search>& search, Work work,
                   typename PromiseWorker<Result>::Convert convert) {
-  if (search->busy.exchange(true)) {
-    throw EngineError("wrong_state", "another call works on these near-duplicates; await it first");
-  }
-  return PromiseWorker<Result>::run(
-      env,
-      [search, work = std::move(work)] {
-        struct Idle {
-          std::atomic<bool>& busy;
-          ~Idle() { busy = false; }
-        } const idle{search->busy};
-        return work(search->finder);
-      },
-      std::move(convert));
+  return run_alone<Result>(env, search, "these near-duplicates", std::move(work), std::move(convert));
 }
 
 Napi::Value nothing(Napi::Env env, bool) { return env.Undefined(); }
@@ -112,11 +90,11 @@ const std::shared_ptr<NearDuplicatesObject::Search>& NearDuplicatesObject::searc
 }
 
 Napi::Value NearDuplicatesObject::bands(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] { return number(info.Env(), int64_t{search()->finder.shape().bands}); });
+  return guarded(info.Env(), [&] { return number(info.Env(), int64_t{search()->value.shape().bands}); });
 }
 
 Napi::Value NearDuplicatesObject::rows_per_band(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] { return number(info.Env(), int64_t{search()->finder.shape().rows}); });
+  return guarded(info.Env(), [&] { return number(info.Env(), int64_t{search()->value.shape().rows}); });
 }
 
 Napi::Value NearDuplicatesObject::add(const Napi::CallbackInfo& info) {

@@ -5,6 +5,7 @@
 
 #include <napi.h>
 
+#include "addon/exclusive.h"
 #include "engine/data/near_duplicates.h"
 
 namespace caravan::addon {
@@ -16,7 +17,7 @@ class NearDuplicatesObject : public Napi::ObjectWrap<NearDuplicatesObject> {
 
   explicit NearDuplicatesObject(const Napi::CallbackInfo& info);
 
-  struct Search;
+  using Search = Exclusive<NearDuplicates>;
 
  private:
   const std::shared_ptr<Search>& search() const;

@@ -7,6 +7,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <napi.h>
@@ -22,6 +23,10 @@ double to_number(Napi::Value value, const std::string& what);
 bool to_bool(Napi::Value value, const std::string& what);
 std::map<std::string, std::string> to_text_map(Napi::Value value, const std::string& what);
 std::vector<std::string> to_texts(Napi::Value value, const std::string& what);
+/// Good while `texts` live unchanged.
+inline std::vector<std::string_view> views(const std::vector<std::string>& texts) {
+  return {texts.begin(), texts.end()};
+}
 /// An Int32Array, or a plain array of whole numbers.
 std::vector<int32_t> to_ids(Napi::Value value, const std::string& what);
 Napi::Function to_function(Napi::Value value, const std::string& what);

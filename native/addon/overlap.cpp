@@ -1,6 +1,5 @@
 #include "addon/overlap.h"
 
-#include <atomic>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -13,13 +12,6 @@
 #include "addon/values.h"
 
 namespace caravan::addon {
-
-/// One call at a time works on it, for parts are numbered in the order of the calls.
-struct OverlapObject::Search {
-  explicit Search(const OverlapOptions& options) : finder(options) {}
-  OverlapSearch finder;
-  std::atomic<bool> busy{false};
-};
 
 namespace {
 
@@ -35,25 +27,11 @@ OverlapOptions to_options(Napi::Value value) {
   return options;
 }
 
-std::vector<std::string_view> views(const std::vector<std::string>& texts) { return {texts.begin(), texts.end()}; }
-
-/// Runs work(finder) off the JavaScript thread. @throws EngineError wrong_state while another call is under way
+/// Runs work(finder) alone, off the JavaScript thread.
 template <typename Result, typename Work>
 Napi::Value begin(Napi::Env env, const std::shared_ptr<Search>& search, Work work,
                   typename PromiseWorker<Result>::Convert convert) {
-  if (search->busy.exchange(true)) {
-    throw EngineError("wrong_state", "another call works on this search; await it first");
-  }
-  return PromiseWorker<Result>::run(
-      env,
-      [search, work = std::move(work)] {
-        struct Idle {
-          std::atomic<bool>& busy;
-          ~Idle() { busy = false; }
-        } const idle{search->busy};
-        return work(search->finder);
-      },
-      std::move(convert));
+  return run_alone<Result>(env, search, "this search", std::move(work), std::move(convert));
 }
 
 Napi::Value overlaps_to_js(Napi::Env env, const std::vector<Overlap>& found) {

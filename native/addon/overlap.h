@@ -5,6 +5,7 @@
 
 #include <napi.h>
 
+#include "addon/exclusive.h"
 #include "engine/data/overlap.h"
 
 namespace caravan::addon {
@@ -16,7 +17,7 @@ class OverlapObject : public Napi::ObjectWrap<OverlapObject> {
 
   explicit OverlapObject(const Napi::CallbackInfo& info);
 
-  struct Search;
+  using Search = Exclusive<OverlapSearch>;
 
  private:
   const std::shared_ptr<Search>& search() const;
