@@ -8,19 +8,26 @@ export interface Database {
   close(): void;
 }
 
-/**
- * One thread and insertion order kept: so that every file written depends on its input alone. DuckDB may neither load
- * extensions nor reach the network.
- */
-export async function openDatabase(scratchDir: string, memoryLimit: string): Promise<Database> {
-  const instance = await DuckDBInstance.create(':memory:', {
+/** DuckDB that may neither load extensions nor reach the network, and keeps the order of rows unless `more` says else. */
+export function openInstance(
+  path: string,
+  memoryLimit: string,
+  threads: number,
+  more: Record<string, string> = {},
+): Promise<DuckDBInstance> {
+  return DuckDBInstance.create(path, {
     memory_limit: memoryLimit,
-    threads: '1',
-    temp_directory: scratchDir,
+    threads: String(threads),
     preserve_insertion_order: 'true',
     autoinstall_known_extensions: 'false',
     autoload_known_extensions: 'false',
+    ...more,
   });
+}
+
+/** One thread and insertion order kept: so that every file written depends on its input alone. */
+export async function openDatabase(scratchDir: string, memoryLimit: string): Promise<Database> {
+  const instance = await openInstance(':memory:', memoryLimit, 1, { temp_directory: scratchDir });
   const connections = [await instance.connect()];
   return {
     connection: connections[0]!,

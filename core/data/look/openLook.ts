@@ -2,7 +2,7 @@
  * Windows over what a query finds. A query is answered once, as the keys of its rows in order; a window is then read by
  * its keys, so the millionth row costs what the first does. Indexes and answers are kept for as long as they are in use.
  */
-import { DuckDBInstance, type DuckDBConnection } from '@duckdb/node-api';
+import type { DuckDBConnection, DuckDBInstance } from '@duckdb/node-api';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import {
   flagColumns,
@@ -16,7 +16,7 @@ import {
   type LookTable,
   type LookWindow,
 } from '../../shared/dataset/look.ts';
-import { select, sqlString } from '../database.ts';
+import { openInstance, select, sqlString } from '../database.ts';
 import type { LookFiles } from './lookProtocol.ts';
 import { runWatched } from './prepareLook.ts';
 import { searchTerms, type SearchTerm } from './searchTerms.ts';
@@ -74,13 +74,7 @@ export async function closeLook({ index }: { index: string }): Promise<Record<st
 }
 
 async function openFiles({ index, measures }: LookFiles): Promise<OpenLook> {
-  const instance = await DuckDBInstance.create(':memory:', {
-    memory_limit: memoryLimit,
-    threads: '2',
-    preserve_insertion_order: 'true',
-    autoinstall_known_extensions: 'false',
-    autoload_known_extensions: 'false',
-  });
+  const instance = await openInstance(':memory:', memoryLimit, 2);
   try {
     const connection = await instance.connect();
     await connection.run(`ATTACH ${sqlString(index)} AS look (READ_ONLY)`);

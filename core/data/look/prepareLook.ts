@@ -4,9 +4,9 @@
  */
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { DuckDBInstance, type DuckDBConnection } from '@duckdb/node-api';
+import type { DuckDBConnection } from '@duckdb/node-api';
 import { CaravanError } from '../../shared/contract/errors.ts';
-import { select, sqlString } from '../database.ts';
+import { openInstance, select, sqlString } from '../database.ts';
 import type { Report, RequestParams, RequestResult } from '../protocol.ts';
 
 /** Characters of a question or answer that the index holds. */
@@ -24,13 +24,7 @@ export async function prepareLook(
   const partial = `${out}.partial`;
   await mkdir(dirname(out), { recursive: true });
   await rm(partial, { force: true });
-  const instance = await DuckDBInstance.create(partial, {
-    memory_limit: memoryLimit,
-    threads: '2',
-    preserve_insertion_order: 'true',
-    autoinstall_known_extensions: 'false',
-    autoload_known_extensions: 'false',
-  });
+  const instance = await openInstance(partial, memoryLimit, 2);
   try {
     const connection = await instance.connect();
     const source = `read_parquet(${sqlString(rows)})`;

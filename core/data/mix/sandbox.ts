@@ -2,9 +2,9 @@
  * Where users' own SQL runs: a database of its own that can read one source's files and nothing else, whose settings are
  * locked, and that takes one condition over the row. What makes a mix depend on the time or on chance is refused.
  */
-import { DuckDBInstance, type DuckDBConnection } from '@duckdb/node-api';
+import type { DuckDBConnection } from '@duckdb/node-api';
 import { CaravanError } from '../../shared/contract/errors.ts';
-import { select, sqlString } from '../database.ts';
+import { openInstance, select, sqlString } from '../database.ts';
 
 export interface Sandbox {
   connection: DuckDBConnection;
@@ -17,12 +17,8 @@ export async function openSandbox(
   memoryLimit: string,
   threads: number,
 ): Promise<Sandbox> {
-  const instance = await DuckDBInstance.create(':memory:', {
-    memory_limit: memoryLimit,
-    threads: String(threads),
+  const instance = await openInstance(':memory:', memoryLimit, threads, {
     preserve_insertion_order: 'false',
-    autoinstall_known_extensions: 'false',
-    autoload_known_extensions: 'false',
     allow_community_extensions: 'false',
   });
   const connection = await instance.connect();
