@@ -19,6 +19,7 @@ import {
   rowOriginSchema,
   sourceFormats,
 } from '../shared/dataset/source.ts';
+import { modelSummarySchema } from '../shared/model/model.ts';
 import { lookRequests } from './look/lookProtocol.ts';
 
 /** What a request tells while it works. */
@@ -47,39 +48,6 @@ const mixRequestSchema = z.object({
   outDir: z.string(),
   memoryLimit: z.string(),
   threads: z.number(),
-});
-
-const modelSummarySchema = z.object({
-  architecture: z.string(),
-  family: z.string(),
-  hiddenSize: z.number(),
-  intermediateSize: z.number(),
-  numLayers: z.number(),
-  numHeads: z.number(),
-  numKvHeads: z.number(),
-  headDim: z.number(),
-  vocabSize: z.number(),
-  maxPositions: z.number(),
-  tiedEmbeddings: z.boolean(),
-  parameters: z.object({
-    embedding: z.number(),
-    attention: z.number(),
-    mlp: z.number(),
-    norms: z.number(),
-    head: z.number(),
-    total: z.number(),
-  }),
-  experts: z
-    .object({
-      count: z.number(),
-      topK: z.number(),
-      adapterDim: z.number().nullable(),
-      adapterScale: z.number(),
-      parameters: z.number(),
-    })
-    .exactOptional(),
-  storedDtypes: z.array(z.string()),
-  fileBytes: z.number(),
 });
 
 export const requests = {

@@ -1,9 +1,7 @@
 import * as z from 'zod';
 
-export const modelSchema = z.object({
-  id: z.string(),
-  name: z.string(),
-  dir: z.string(),
+/** What a model's files say of it. */
+export const modelSummarySchema = z.object({
   architecture: z.string(),
   family: z.string(),
   parameters: z.object({
@@ -35,6 +33,13 @@ export const modelSchema = z.object({
     .exactOptional(),
   storedDtypes: z.array(z.string()),
   fileBytes: z.number(),
+});
+
+export const modelSchema = z.object({
+  id: z.string(),
+  name: z.string(),
+  dir: z.string(),
+  ...modelSummarySchema.shape,
   hasChatTemplate: z.boolean(),
   bosToken: z.string().nullable(),
   eosToken: z.string().nullable(),
