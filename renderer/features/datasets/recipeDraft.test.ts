@@ -7,7 +7,7 @@ import {
   applyPreset,
   checkDraft,
   emptyRecipe,
-  mixPresets,
+  draftPresets,
   rowsBefore,
   withAmount,
 } from './recipeDraft.ts';
@@ -50,7 +50,7 @@ test('an amount takes the place of the other kinds', () => {
 });
 
 test('presets lay the paper’s counts over what there is', () => {
-  for (const preset of mixPresets) {
+  for (const preset of draftPresets) {
     const { draft, missing } = applyPreset(emptyRecipe(), preset, library);
     expect(missing).toEqual([]);
     const total = Object.values(preset.counts).reduce((a, b) => a + b, 0);
@@ -63,7 +63,7 @@ test('presets lay the paper’s counts over what there is', () => {
     ]);
     expect(recipeSchema.safeParse(draft).success).toBe(true);
   }
-  expect(applyPreset(emptyRecipe(), mixPresets[0], library.slice(0, 1)).missing).toEqual(['code', 'math']);
+  expect(applyPreset(emptyRecipe(), draftPresets[0]!, library.slice(0, 1)).missing).toEqual(['code', 'math']);
 });
 
 describe('what is wrong is said by field', () => {

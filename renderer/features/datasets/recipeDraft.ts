@@ -1,6 +1,7 @@
 /** A recipe while it is being put together: what the form changes, and what is wrong with it so far. */
 import type * as z from 'zod';
 import type { CleanStep } from '../../../core/shared/dataset/cleaning.ts';
+import { mixPresetNames, mixPresets } from '../../../core/shared/dataset/presets.ts';
 import { planDraw, type DrawPlan } from '../../../core/shared/dataset/planDraw.ts';
 import { recipeProblems, recipeSchema, type Recipe } from '../../../core/shared/dataset/recipe.ts';
 import type { Source } from '../../../core/shared/dataset/source.ts';
@@ -58,10 +59,10 @@ export function addSource(draft: RecipeDraft, source: Source): RecipeDraft {
 }
 
 /** The paper's two mixes, over whatever sources there are: rows of each of the three kinds. */
-export const mixPresets = [
-  { id: 'idae-500k', title: 'IDAE-500K', counts: { general: 300_000, code: 100_000, math: 100_000 } },
-  { id: 'idae-720k', title: 'IDAE-720K', counts: { general: 360_000, code: 180_000, math: 180_000 } },
-] as const;
+export const draftPresets = mixPresetNames.map((id) => {
+  const { slimorca, magicoder, metamath } = mixPresets[id];
+  return { id, title: id.toUpperCase(), counts: { general: slimorca, code: magicoder, math: metamath } };
+});
 type Kind = 'general' | 'code' | 'math';
 
 /** What a source is of the three, by its name and format; null where neither says. */
@@ -79,7 +80,7 @@ export function kindOfSource({ name, format }: Pick<Source, 'name' | 'format'>):
  */
 export function applyPreset(
   draft: RecipeDraft,
-  preset: (typeof mixPresets)[number],
+  preset: (typeof draftPresets)[number],
   library: readonly Source[],
 ): { draft: RecipeDraft; missing: Kind[] } {
   const kinds = library.flatMap((source) => {

@@ -1,10 +1,8 @@
 /** recipe.yaml as the page reads and writes it. */
-import { isNode, LineCounter, parseDocument, stringify } from 'yaml';
-import type { ContractErrorData } from '../../../core/shared/contract/errors.ts';
+import { isNode, stringify, type Document, type LineCounter } from 'yaml';
 import { recipeSchema } from '../../../core/shared/dataset/recipe.ts';
+import { nothingTaken, readYamlObject, type YamlProblem } from '../../composables/yamlFile.ts';
 import type { RecipeDraft } from './recipeDraft.ts';
-
-type Problem = Pick<ContractErrorData, 'message' | 'mend' | 'place'>;
 
 /** What goes without saying is left out. */
 const defaults: Record<string, unknown> = { seed: 0, dedup: 'exact', template: 'camelidae', seqLen: 2048 };
@@ -26,17 +24,13 @@ export function writeRecipeYaml(draft: RecipeDraft): string {
 }
 
 /** @returns the recipe as it stands in the file, its defaults left unsaid; or the first thing wrong with it, and where */
-export function readRecipeYaml(text: string, file: string): { draft: RecipeDraft } | { problem: Problem } {
-  const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
-  const wrong = document.errors[0];
-  if (wrong) {
-    const { line, col } = lines.linePos(wrong.pos[0]);
-    return { problem: { message: `not valid YAML: ${wrong.message}`, place: { file, line, column: col } } };
-  }
-  const value: unknown = document.toJS();
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
-    return { problem: { message: 'the file holds no recipe', place: { file } } };
+export function readRecipeYaml(
+  text: string,
+  file: string,
+): { draft: RecipeDraft } | { problem: YamlProblem } {
+  const read = readYamlObject(text, file, { message: 'the file holds no recipe' });
+  if ('problem' in read) return read;
+  const { value, document, lines } = read;
   const parsed = recipeSchema.safeParse(value);
   if (parsed.success) return { draft: value as RecipeDraft };
   const issue = parsed.error.issues[0]!;
@@ -49,14 +43,14 @@ export function readRecipeYaml(text: string, file: string): { draft: RecipeDraft
     problem: {
       message: unknown === undefined ? issue.message : `there is no field '${unknown}'`,
       place: { file, ...position, field: path.join('.') },
-      mend: 'Mend the file and import it again; nothing was taken over.',
+      mend: nothingTaken,
     },
   };
 }
 
 /** Of the field, or of the nearest one above it that is there. */
 function positionOf(
-  document: ReturnType<typeof parseDocument>,
+  document: Document,
   path: readonly (string | number)[],
   lines: LineCounter,
 ): { line: number; column: number } | null {

@@ -1,8 +1,8 @@
 /** run.yaml as the page reads and writes it. */
-import { LineCounter, parseDocument, stringify } from 'yaml';
-import type { ContractErrorData } from '../../../core/shared/contract/errors.ts';
+import { stringify } from 'yaml';
 import type { RunConfigInput } from '../../../core/shared/run/runConfig.ts';
 import { runDefaults, runFields } from '../../../core/shared/run/runFields.ts';
+import { nothingTaken, readYamlObject, type YamlProblem } from '../../composables/yamlFile.ts';
 
 /** What run.yaml must say for this run: defaults are left out, the order is that of the form. */
 export function writeRunYaml(input: Partial<RunConfigInput>): string {
@@ -18,29 +18,19 @@ export function writeRunYaml(input: Partial<RunConfigInput>): string {
 export function readRunYaml(
   text: string,
   file: string,
-): { values: Record<string, unknown> } | { problem: Pick<ContractErrorData, 'message' | 'mend' | 'place'> } {
-  const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
-  const wrong = document.errors[0];
-  if (wrong) {
-    const { line, col } = lines.linePos(wrong.pos[0]);
-    return { problem: { message: `not valid YAML: ${wrong.message}`, place: { file, line, column: col } } };
-  }
-  const values: unknown = document.toJS();
-  if (typeof values !== 'object' || values === null || Array.isArray(values))
-    return {
-      problem: {
-        message: 'the file holds no settings',
-        mend: 'run.yaml has lines such as model: NAME.',
-        place: { file },
-      },
-    };
+): { values: Record<string, unknown> } | { problem: YamlProblem } {
+  const read = readYamlObject(text, file, {
+    message: 'the file holds no settings',
+    mend: 'run.yaml has lines such as model: NAME.',
+  });
+  if ('problem' in read) return read;
+  const values = read.value;
   const unknown = Object.keys(values).filter((key) => !(key in runFields));
   if (unknown.length > 0)
     return {
       problem: {
         message: `there is no field ${unknown.map((key) => `'${key}'`).join(', ')}`,
-        mend: 'Mend the file and import it again; nothing was taken over.',
+        mend: nothingTaken,
         place: { file },
       },
     };
