@@ -1,45 +1,18 @@
 /** Cleaning and drawing, over the real process and without the addon. */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DuckDBInstance } from '@duckdb/node-api';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
+import { memoryLimit, openTestData, type ImportedSource } from '../../tests/support/dataProcess.ts';
 import { recipeSchema } from '../shared/dataset/recipe.ts';
-import { createDataProcess, type DataProcess } from './client.ts';
 
-const memoryLimit = '512MB';
-const dir = mkdtempSync(join(tmpdir(), 'caravan-clean-'));
-let data: DataProcess;
-beforeAll(() => {
-  data = createDataProcess();
-});
-afterAll(async () => {
-  await data.close();
-  rmSync(dir, { recursive: true });
-});
-
-interface Source {
-  dir: string;
-  contentHash: string;
-}
-let imports = 0;
-async function importRows(rows: object[]): Promise<Source> {
-  const name = `source-${imports++}`;
-  const file = join(dir, `${name}.jsonl`);
-  writeFileSync(file, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
-  const outDir = join(dir, name);
-  const { contentHash } = await data.request('importSource', {
-    files: [file],
-    format: 'auto',
-    outDir,
-    memoryLimit,
-  });
-  return { dir: outDir, contentHash };
-}
+const opened = openTestData('clean');
+const { dir, data, importRows } = opened;
+afterAll(opened.close);
 
 let builds = 0;
-async function build(sources: Source[], fields: { sources?: object[] } & Record<string, unknown>) {
+async function build(sources: ImportedSource[], fields: { sources?: object[] } & Record<string, unknown>) {
   const out = join(dir, `mix-${builds++}`);
   const result = await data.request('buildMix', {
     recipe: recipeSchema.parse({

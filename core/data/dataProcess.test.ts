@@ -1,31 +1,20 @@
 import { createHash } from 'node:crypto';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
+import { memoryLimit, openTestData, type ImportedSource } from '../../tests/support/dataProcess.ts';
+import { createDataProcess } from './client.ts';
 import { recipeSchema } from '../shared/dataset/recipe.ts';
-import { createDataProcess, type DataProcess } from './client.ts';
 
 /** The real process, without the addon: mixes of text alone. */
-const dir = mkdtempSync(join(tmpdir(), 'caravan-data-'));
-let data: DataProcess;
-beforeAll(() => {
-  data = createDataProcess();
-});
-afterAll(async () => {
-  await data.close();
-  rmSync(dir, { recursive: true });
-});
+const opened = openTestData('data');
+const { dir, data } = opened;
+afterAll(opened.close);
 
-const memoryLimit = '512MB';
-
-async function importRows(name: string, rows: object[]): Promise<{ dir: string; contentHash: string }> {
-  const file = join(dir, `${name}.jsonl`);
-  writeFileSync(file, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
-  const outDir = join(dir, name);
-  const result = await data.request('importSource', { files: [file], format: 'auto', outDir, memoryLimit });
-  expect(result.rowsIn).toBe(rows.length);
-  return { dir: outDir, contentHash: result.contentHash };
+async function importRows(name: string, rows: object[]): Promise<ImportedSource> {
+  const imported = await opened.importRows(rows, name);
+  expect(imported.rowsIn).toBe(rows.length);
+  return imported;
 }
 
 const question = (n: number, answer = `It is ${n}.`) => ({ question: `What is ${n}?`, answer });

@@ -1,48 +1,24 @@
 /** Benchmarks against rows that hold them: planted leaks, the real GSM8K and HumanEval, and the schemas of the other ten. */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
+import { memoryLimit, openTestData, type ImportedSource } from '../../tests/support/dataProcess.ts';
 import { needs, testData } from '../../tests/support/skip.ts';
 import { recipeSchema } from '../shared/dataset/recipe.ts';
-import { createDataProcess, type DataProcess } from './client.ts';
 
-const memoryLimit = '512MB';
-const dir = mkdtempSync(join(tmpdir(), 'caravan-leaks-'));
-let data: DataProcess;
-beforeAll(() => {
-  data = createDataProcess();
-});
-afterAll(async () => {
-  await data.close();
-  rmSync(dir, { recursive: true });
-});
+const opened = openTestData('leaks');
+const { dir, data, importRows } = opened;
+afterAll(opened.close);
+
+let number = 0;
 
 interface Row {
   question: string;
   answer: string;
 }
-interface Imported {
-  dir: string;
-  contentHash: string;
-}
-let number = 0;
-async function importRows(rows: object[]): Promise<Imported> {
-  const file = join(dir, `rows-${number++}.jsonl`);
-  writeFileSync(file, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
-  const outDir = `${file}.source`;
-  const { contentHash } = await data.request('importSource', {
-    files: [file],
-    format: 'auto',
-    outDir,
-    memoryLimit,
-  });
-  return { dir: outDir, contentHash };
-}
-
 async function mix(
-  rows: object[] | Imported,
+  rows: object[] | ImportedSource,
   benchmarks: { path: string; [more: string]: unknown }[],
   settings: object = {},
   threads = 2,

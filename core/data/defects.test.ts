@@ -1,8 +1,8 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
+import { openTestData } from '../../tests/support/dataProcess.ts';
 import {
   conversationDefects,
   csvDefects,
@@ -11,18 +11,11 @@ import {
   type Defect,
 } from '../../tests/support/defects.ts';
 import { needs, testData } from '../../tests/support/skip.ts';
-import { createDataProcess, type DataProcess } from './client.ts';
 import { openDatabase, select, sqlString } from './database.ts';
 
-const dir = mkdtempSync(join(tmpdir(), 'caravan-defects-'));
-let data: DataProcess;
-beforeAll(() => {
-  data = createDataProcess();
-});
-afterAll(async () => {
-  await data.close();
-  rmSync(dir, { recursive: true });
-});
+const opened = openTestData('defects');
+const { dir, data } = opened;
+afterAll(opened.close);
 
 let imports = 0;
 /** Imports and says what became of each line. */

@@ -1,33 +1,15 @@
 /** What leaves a mix for other programs comes back the same, and two versions of a mix tell what changed. */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
+import { memoryLimit, openTestData } from '../../tests/support/dataProcess.ts';
 import { differences, type MixExportFormat } from '../shared/dataset/mixExport.ts';
 import { recipeSchema, type Recipe } from '../shared/dataset/recipe.ts';
 import type { Message } from '../shared/dataset/source.ts';
-import { createDataProcess, type DataProcess } from './client.ts';
 
-const memoryLimit = '512MB';
-const dir = mkdtempSync(join(tmpdir(), 'caravan-export-'));
-let data: DataProcess;
-beforeAll(() => {
-  data = createDataProcess();
-});
-afterAll(async () => {
-  await data.close();
-  rmSync(dir, { recursive: true });
-});
-
-async function importFile(file: string, outDir: string) {
-  const { contentHash } = await data.request('importSource', {
-    files: [file],
-    format: 'auto',
-    outDir,
-    memoryLimit,
-  });
-  return { dir: outDir, contentHash };
-}
+const opened = openTestData('export');
+const { dir, data, importFile } = opened;
+afterAll(opened.close);
 
 const user = (content: string): Message => ({ role: 'user', content });
 const assistant = (content: string, train?: false): Message => ({

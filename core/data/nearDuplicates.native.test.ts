@@ -1,15 +1,12 @@
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DuckDBInstance } from '@duckdb/node-api';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
+import { memoryLimit, openTestData } from '../../tests/support/dataProcess.ts';
 import { needs } from '../../tests/support/skip.ts';
 import { recipeSchema } from '../shared/dataset/recipe.ts';
-import { createDataProcess, type DataProcess } from './client.ts';
 import type { DataProgress } from './protocol.ts';
-
-const memoryLimit = '512MB';
 
 interface Row {
   question: string;
@@ -38,28 +35,9 @@ function generator(seed: number) {
 }
 
 describe.runIf(needs('addon'))('near-duplicates of a mix', () => {
-  const dir = mkdtempSync(join(tmpdir(), 'caravan-near-'));
-  let data: DataProcess;
-  beforeAll(() => {
-    data = createDataProcess();
-  });
-  afterAll(async () => {
-    await data.close();
-    rmSync(dir, { recursive: true });
-  });
-
-  async function importRows(name: string, rows: Row[]): Promise<{ dir: string; contentHash: string }> {
-    const file = join(dir, `${name}.jsonl`);
-    writeFileSync(file, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
-    const outDir = join(dir, name);
-    const { contentHash } = await data.request('importSource', {
-      files: [file],
-      format: 'auto',
-      outDir,
-      memoryLimit,
-    });
-    return { dir: outDir, contentHash };
-  }
+  const opened = openTestData('near');
+  const { dir, data, importRows } = opened;
+  afterAll(opened.close);
 
   async function build(
     out: string,
@@ -111,7 +89,7 @@ describe.runIf(needs('addon'))('near-duplicates of a mix', () => {
       { question: a[60]!.question, answer: a[60]!.answer.toUpperCase() },
       { question: a[61]!.question, answer: `${a[61]!.answer}!` },
     ];
-    const sources = { a: await importRows('a', a), b: await importRows('b', b) };
+    const sources = { a: await importRows(a, 'a'), b: await importRows(b, 'b') };
     const { result, manifest, stages } = await build('mix', { dedup: 'near' }, sources);
     expect(result.sources).toMatchObject([
       { name: 'a', rowsIn: 300, rows: 300, rejectedByReason: {} },
@@ -158,7 +136,7 @@ describe.runIf(needs('addon'))('near-duplicates of a mix', () => {
     // Chains of ten: each is like the one before (51 of 65 shingles), and the last unlike the first.
     for (let chain = 0; chain < 10; chain++)
       for (let row = rows[chain]!, i = 1; i < 10; i++) rows.push((row = make.variant(row, 3, 6 * i)));
-    const sources = { chains: await importRows('chains', rows) };
+    const sources = { chains: await importRows(rows, 'chains') };
     const dedup = { method: 'near', preset: 'datatrove' };
     const files = (out: string) =>
       ['manifest.json', 'mix.parquet', 'rejects.parquet'].map((name) =>
@@ -194,7 +172,7 @@ describe.runIf(needs('addon'))('near-duplicates of a mix', () => {
     const make = generator(3);
     const first = make.row();
     const rows = [first, make.variant(first, 10), make.variant(first, 20)];
-    const sources = { rows: await importRows('rows', rows) };
+    const sources = { rows: await importRows(rows, 'rows') };
     const removed = async (dedup: unknown) =>
       (await build('threshold', { dedup }, sources)).result.sources[0]!.rejectedByReason['near_duplicate'] ??
       0;
