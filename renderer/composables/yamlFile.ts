@@ -25,3 +25,20 @@ export function readYamlObject(
     return { problem: { ...otherwise, place: { file } } };
   return { value, document, lines };
 }
+
+/** The file that was chosen in an input, which is ready for the next; null where none was. */
+export async function takeFile(event: Event): Promise<{ name: string; text: string } | null> {
+  const element = event.target as HTMLInputElement;
+  const file = element.files?.[0];
+  element.value = '';
+  return file ? { name: file.name, text: await file.text() } : null;
+}
+
+/** Hands a YAML text to the browser as a file to keep. */
+export function saveYaml(name: string, text: string): void {
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(new Blob([text], { type: 'application/yaml' }));
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
