@@ -125,6 +125,8 @@ export async function startRealWorkbench(): Promise<RealWorkbench> {
   page.on('pageerror', (error) => complaints.push(error.message));
   const { url } = await client.call('startServe', { port: 0 });
   await page.goto(url);
+  // Before its first screen is there, the page would take an address that comes meanwhile back to where it began.
+  await page.getByRole('heading', { name: 'Home', level: 1 }).waitFor();
   const origin = page.url().replace(/#.*$/, '');
 
   async function look(name: string): Promise<string[]> {
