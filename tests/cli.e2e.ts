@@ -421,6 +421,26 @@ describe.runIf(addon)('with a model', () => {
       runFile('').replace('name: first', 'name: second').replace('method: pesc', 'method: lora'),
     );
     expect(await caravan.json<Run>('train', 'second.yaml')).toMatchObject({ state: 'completed' });
+    await caravan.json('runs', 'tag', 'first', 'second', '--add', 'paper');
+    await caravan.json('runs', 'star', 'second');
+    await caravan.json('runs', 'note', 'first', 'the dense baseline');
+    await caravan.json('runs', 'archive', 'first');
+    const names = async (...options: string[]) =>
+      (await caravan.json<Run[]>('runs', 'list', ...options)).map(({ name }) => name);
+    expect(await names('--filter', 'tag:paper')).toEqual(['second']);
+    expect(await names('--filter', 'tag:paper and note ~ dense', '--archived')).toEqual(['first']);
+    expect(await names('--archived', '--sort', 'name')).toEqual(['first', 'second']);
+    const table = await caravan.run('runs', 'list', '--columns', 'name,lr,starred');
+    expect(table.stdout).toMatch(/^name +lr +starred\nsecond .* yes/);
+    const wrong = await caravan.run('runs', 'list', '--filter', 'step > 2 and los < 1');
+    expect(wrong).toMatchObject({ code: 2 });
+    expect(wrong.stderr).toContain(`do you mean loss?\n  step > 2 and los < 1\n  ${' '.repeat(13)}^^^`);
+    await caravan.json('runs', 'trash', 'first');
+    expect(await names('--archived')).toEqual(['second']);
+    expect(await names('--trash')).toEqual(['first']);
+    expect(await caravan.run('runs', 'remove', 'second')).toMatchObject({ code: 2 });
+    await caravan.json('runs', 'restore', 'first');
+    await caravan.json('runs', 'unarchive', 'first');
     const compared = await caravan.json<{ differing: string[] }>('runs', 'compare', 'first', 'second');
     expect(compared.differing).toContain('method');
   });

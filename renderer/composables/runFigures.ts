@@ -39,14 +39,6 @@ export function rateWords(tokensPerSecond: number | null): string {
   return tokensPerSecond === null ? '–' : formatCount(Math.round(tokensPerSecond));
 }
 
-/** Held-out loss after against before, as a share of before: -0.12 is twelve per cent lower. */
-export function heldOutChange(run: Run): number | null {
-  const before = run.firstEvaluation?.loss;
-  const after = run.lastEvaluation?.loss;
-  if (before == null || after == null || run.firstEvaluation?.step === run.lastEvaluation?.step) return null;
-  return (after - before) / before;
-}
-
 /** "−12.3 %" with a true minus, for columns. */
 export function changeWords(change: number): string {
   return `${change < 0 ? '−' : '+'}${(Math.abs(change) * 100).toFixed(1)} %`;

@@ -218,6 +218,10 @@ function scriptedRun(
           }
         : null,
     note: say.note,
+    tags: [],
+    starred: false,
+    archived: false,
+    trashedAt: null,
     attempt: 0,
     createdAt: begun,
     startedAt: begun + 800,

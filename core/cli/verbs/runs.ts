@@ -2,48 +2,70 @@ import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Client } from '../../shared/contract/client.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
-import { formatBytes, formatCount, formatDuration, formatMetric, formatShare } from '../../shared/format.ts';
+import { formatBytes, formatMetric, formatShare } from '../../shared/format.ts';
 import type { Run, Step } from '../../shared/run/run.ts';
 import { choice, number, text } from '../options.ts';
 import type { Output } from '../Output.ts';
+import { listRuns } from '../runs/listRuns.ts';
+import { markActions, markRuns } from '../runs/markRuns.ts';
 import type { Verb } from '../Verb.ts';
 
 export const verb: Verb = {
-  summary: 'The history of runs: list, show, compare, export; stop or pause one.',
+  summary: 'The history of runs: list, mark, show, compare, export; stop or pause one.',
   usage:
-    'runs [list | show RUN [--step N] | compare RUN RUN… | export RUN --out FILE [--format csv|jsonl] | stop RUN | pause RUN | continue RUN]',
+    'runs [list [--filter EXPRESSION] | show RUN [--step N] | compare RUN RUN… | export RUN --out FILE [--format csv|jsonl] | tag|star|unstar|archive|unarchive|trash|restore|remove RUN… | note RUN TEXT | rename RUN NAME | stop|pause|continue RUN]',
   help: `RUN is an id, the start of one, or a name.
---step N   of show: the rows that step N saw, each with its source, file, line and hash`,
-  options: { out: { type: 'string' }, format: { type: 'string' }, step: { type: 'string' } },
+--filter E     of list: 'loss < 1.2 and method = pesc and tag:demo', with and, or, not, ( ), =, !=, <, <=, >, >=, ~ (contains),
+               tag:T, is:starred, is:live, and words that occur somewhere; times as 90s, 2h, dates as 2026-11-25 or 7d
+--sort NAME    of list: by any property or setting, -NAME the largest first (default: -created)
+--columns A,B  of list: which properties to show
+--archived     of list: those in the archive too
+--trash        of list: what lies in the trash
+--add, --drop  of tag: a tag, may be given several times
+--step N       of show: the rows that step N saw, each with its source, file, line and hash`,
+  options: {
+    out: { type: 'string' },
+    format: { type: 'string' },
+    step: { type: 'string' },
+    filter: { type: 'string' },
+    sort: { type: 'string' },
+    columns: { type: 'string' },
+    archived: { type: 'boolean' },
+    trash: { type: 'boolean' },
+    add: { type: 'string', multiple: true },
+    drop: { type: 'string', multiple: true },
+  },
   async run({ words, options, output, cwd, connect }) {
-    const [action = 'list', ...references] = words;
+    const [action = 'list', ...rest] = words;
     const client = await connect();
-    const runs = await Promise.all(references.map((ref) => client.call('findRun', { ref })));
-    const one = () => {
-      const [run, extra] = runs;
-      if (!run || extra) throw new CaravanError('bad_option', `runs ${action} takes one run`);
-      return run;
+    const find = (refs: string[]) => Promise.all(refs.map((ref) => client.call('findRun', { ref })));
+    const one = async () => {
+      const [ref, extra] = rest;
+      if (ref === undefined || extra !== undefined)
+        throw new CaravanError('bad_option', `runs ${action} takes one run`);
+      return client.call('findRun', { ref });
     };
     switch (action) {
       case 'list':
-        await listRuns(client, output);
+        await listRuns(client, options, output);
         return 0;
       case 'show': {
         const step = number(options, 'step');
-        if (step === undefined) await showRun(client, one(), output);
-        else await showStep(client, one(), step, output);
+        if (step === undefined) await showRun(client, await one(), output);
+        else await showStep(client, await one(), step, output);
         return 0;
       }
       case 'compare':
-        if (runs.length < 2) throw new CaravanError('bad_option', 'runs compare takes at least two runs');
-        compareRuns(runs, output);
+        if (rest.length < 2) throw new CaravanError('bad_option', 'runs compare takes at least two runs');
+        compareRuns(await find(rest), output);
         return 0;
       case 'export': {
         const out = text(options, 'out');
         if (out === undefined) throw new CaravanError('bad_option', '--out FILE is missing');
         const format =
           choice(options, 'format', ['csv', 'jsonl'] as const) ?? (out.endsWith('.csv') ? 'csv' : 'jsonl');
-        const steps = await readAllSteps(client, one().id);
+        const { id } = await one();
+        const steps = await readAllSteps(client, id);
         await writeFile(
           resolve(cwd, out),
           format === 'csv' ? toCsv(steps) : steps.map((s) => `${JSON.stringify(s)}\n`).join(''),
@@ -52,46 +74,45 @@ export const verb: Verb = {
         output.line(`${steps.length} steps written to ${out}`);
         return 0;
       }
+      case 'note':
+      case 'rename': {
+        const [ref, given, extra] = rest;
+        if (ref === undefined || given === undefined || extra !== undefined)
+          throw new CaravanError(
+            'bad_option',
+            `runs ${action} takes a run and the ${action === 'note' ? 'note' : 'name'}, quoted`,
+          );
+        const { id } = await client.call('findRun', { ref });
+        const run = await client.call('updateRun', {
+          id,
+          ...(action === 'note' ? { note: given } : { name: given }),
+        });
+        output.document(run);
+        output.line(`${run.name}: ${run.note === '' ? 'no note' : run.note}`);
+        return 0;
+      }
       case 'stop':
       case 'pause':
       case 'continue': {
         const call = ({ stop: 'stopRun', pause: 'pauseRun', continue: 'continueRun' } as const)[action];
-        const run = await client.call(call, { id: one().id });
+        const run = await client.call(call, { id: (await one()).id });
         output.document(run);
         output.line(`${run.name}: ${run.state}`);
         return 0;
       }
-      default:
-        throw new CaravanError(
-          'bad_option',
-          `runs ${action}: expected list, show, compare, export, stop, pause or continue`,
-        );
+      default: {
+        const mark = markActions.find((name) => name === action);
+        if (mark === undefined)
+          throw new CaravanError(
+            'bad_option',
+            `runs ${action}: expected list, show, compare, export, note, rename, ${markActions.join(', ')}, stop, pause or continue`,
+          );
+        await markRuns(client, mark, await find(rest), options, output);
+        return 0;
+      }
     }
   },
 };
-
-async function listRuns(client: Client, output: Output): Promise<void> {
-  const runs = await client.call('listRuns', {});
-  output.document(runs);
-  if (runs.length === 0) {
-    output.line('No runs yet: `caravan demo` makes one, `caravan train run.yaml` starts yours.');
-    return;
-  }
-  output.table(
-    ['id', 'name', 'state', 'method', 'step', 'loss', 'held out', 'tokens/s', 'took'],
-    runs.map((run) => [
-      run.id,
-      run.name,
-      run.state,
-      run.config.method,
-      `${run.step}/${run.totalSteps ?? '?'}`,
-      run.loss === null ? null : formatMetric(run.loss),
-      run.lastEvaluation ? formatMetric(run.lastEvaluation.loss) : null,
-      run.tokensPerSecond === null ? null : formatCount(Math.round(run.tokensPerSecond)),
-      formatDuration(run.elapsedMs),
-    ]),
-  );
-}
 
 async function showRun(client: Client, run: Run, output: Output): Promise<void> {
   const evaluations = await client.call('readEvaluations', { id: run.id });

@@ -10,7 +10,7 @@ import type { RunConfig } from '../../shared/run/runConfig.ts';
 import { checkAction } from '../../shared/run/transitions.ts';
 import type { TrainingPlan } from '../../engine/AddonTypes.ts';
 import type { TrainedModel } from '../models/index.ts';
-import { createRunRecorder } from './createRunRecorder.ts';
+import { createRunLabels } from './createRunLabels.ts';
 import { checkDisk, checkFits, freeDisk, systemMemory } from './memory.ts';
 import { checkSameMix, prepareRun, type PreparedRun } from './prepareRun.ts';
 import { newRun } from './newRun.ts';
@@ -193,6 +193,10 @@ export function createTrainingService(deps: TrainingDeps): TrainingService {
     await recovered;
     const record = recordOf(id);
     checkAction(record.run, 'resume');
+    if (record.run.trashedAt !== null)
+      throw new CaravanError('wrong_state', `run '${record.run.name}' is in the trash`, {
+        mend: 'Restore it first.',
+      });
     await checkSameMix(record.lock.mix, datasets);
     if (!(await exists(record.lock.model.dir)))
       throw new CaravanError('not_found', `the base model of run '${record.run.name}' is gone`, {
@@ -257,6 +261,17 @@ export function createTrainingService(deps: TrainingDeps): TrainingService {
     },
     recovered,
   };
+
+  const labelHandlers = createRunLabels({
+    recordOf,
+    liveRun: (id) => live.get(id) ?? null,
+    store,
+    runs,
+    steps,
+    emit,
+    now: () => clock.now(),
+    warn,
+  });
 
   return {
     training,
@@ -328,7 +343,7 @@ export function createTrainingService(deps: TrainingDeps): TrainingService {
         jobs.cancel(entry.jobId);
         return entry.record.run;
       },
-      listRuns: () => runs.list().map((record) => current(record).run),
+      listRuns: (page) => runs.list(page).map((record) => current(record).run),
       getRun: ({ id }) => recordOf(id).run,
       findRun({ ref }) {
         const record = runs.find(ref.startsWith('run:') ? ref.slice('run:'.length) : ref);
@@ -338,29 +353,7 @@ export function createTrainingService(deps: TrainingDeps): TrainingService {
           });
         return current(record).run;
       },
-      async updateRun({ id, name, note }) {
-        const record = recordOf(id);
-        if (name !== undefined) {
-          checkName(name);
-          const holder = runs.byName(name);
-          if (holder && holder.run.id !== id)
-            throw new CaravanError('name_taken', `another run is named '${name}'`, {
-              place: { field: 'name' },
-              mend: 'Choose another name.',
-            });
-        }
-        const label = { name: name ?? record.run.name, note: note ?? record.run.note };
-        const entry = live.get(id);
-        if (entry) {
-          entry.rename(label.name, label.note);
-          return entry.record.run;
-        }
-        const run = { ...record.run, ...label };
-        runs.save(record.key, run);
-        emit('runChanged', run);
-        await keepLabel(record, label);
-        return run;
-      },
+      ...labelHandlers,
       async removeRun({ id }) {
         const { run, key } = recordOf(id);
         checkAction(run, 'remove');
@@ -436,25 +429,6 @@ export function createTrainingService(deps: TrainingDeps): TrainingService {
       clearTimeout(timer);
     },
   };
-
-  /** metrics.jsonl holds what a run is called too, so that nothing is lost with the database. */
-  async function keepLabel(record: RunRecord, label: { name: string; note: string }): Promise<void> {
-    if (!(await isFolder(record.run.dir))) return;
-    const recorder = await createRunRecorder(
-      { dir: record.run.dir, key: record.key, metricsBytes: record.metricsBytes },
-      {
-        store,
-        runs,
-        steps,
-        now: () => clock.now(),
-        beforeCommit: () => undefined,
-        onFlushed: () => undefined,
-        onTrouble: (error) => warn(`the name of run ${label.name} is not in its folder: ${error.message}`),
-      },
-    );
-    recorder.add({ type: 'label', ...label });
-    await recorder.close();
-  }
 }
 
 /** Eight letters and digits, the first a letter: short enough to type the beginning of. */

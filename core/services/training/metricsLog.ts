@@ -46,7 +46,16 @@ const stateLineSchema = z.object({
   crash: crashCardSchema.nullable(),
 });
 /** What people call the run, and say of it. */
-const labelLineSchema = z.object({ type: z.literal('label'), name: z.string(), note: z.string() });
+const labelLineSchema = z.object({
+  type: z.literal('label'),
+  name: z.string(),
+  note: z.string(),
+  // Lines of before runs could be marked have none of these.
+  tags: z.array(z.string()).default([]),
+  starred: z.boolean().default(false),
+  archived: z.boolean().default(false),
+  trashedAt: z.number().nullable().default(null),
+});
 
 export const metricsLineSchema = z.discriminatedUnion('type', [
   stepLineSchema,

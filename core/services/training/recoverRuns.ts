@@ -145,6 +145,10 @@ export async function readFiles(
     ...(label && {
       name: freeName(label.name, (name) => (runs.byName(name)?.key ?? key) !== key),
       note: label.note,
+      tags: label.tags,
+      starred: label.starred,
+      archived: label.archived,
+      trashedAt: label.trashedAt,
     }),
     ...(resume && { attempt: resume.attempt }),
     startedAt: run.startedAt ?? found.firstAt,

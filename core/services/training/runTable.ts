@@ -24,8 +24,8 @@ export interface RunTable {
   byName(name: string): RunRecord | null;
   /** By id, name, or unique beginning of an id; null where there is none. @throws `bad_option` where several fit. */
   find(ref: string): RunRecord | null;
-  /** Newest first. */
-  list(): RunRecord[];
+  /** Newest first; `after` the run of this id, at most `limit`. @throws `not_found` where it is unknown */
+  list(page?: { after?: string | undefined; limit?: number | undefined }): RunRecord[];
   remove(key: number): void;
 }
 
@@ -49,6 +49,10 @@ interface RunRow {
   error: string | null;
   crash: string | null;
   note: string;
+  tags: string;
+  starred: number;
+  archived: number;
+  trashed_at: number | null;
   attempt: number;
   metrics_bytes: number;
   created_at: number;
@@ -87,6 +91,10 @@ export function createRunTable(store: Store, steps: StepTable): RunTable {
         error: row.error === null ? null : (JSON.parse(row.error) as ContractErrorData),
         crash: row.crash === null ? null : (JSON.parse(row.crash) as CrashCard),
         note: row.note,
+        tags: JSON.parse(row.tags) as string[],
+        starred: row.starred === 1,
+        archived: row.archived === 1,
+        trashedAt: row.trashed_at,
         attempt: row.attempt,
         createdAt: row.created_at,
         startedAt: row.started_at,
@@ -118,7 +126,7 @@ export function createRunTable(store: Store, steps: StepTable): RunTable {
         `UPDATE runs SET name = :name, state = :state, phase = :phase, step = :step, total_steps = :total, loss = :loss,
            tokens_per_second = :speed, elapsed_ms = :elapsed, last_checkpoint = :checkpoint,
            step_zero_difference = :stepZero, quantization_difference = :quantization, error = :error, crash = :crash,
-           note = :note, attempt = :attempt, started_at = :started, ended_at = :ended
+           note = :note, tags = :tags, starred = :starred, archived = :archived, trashed_at = :trashed, attempt = :attempt, started_at = :started, ended_at = :ended
          WHERE key = :key`,
         {
           key,
@@ -136,6 +144,10 @@ export function createRunTable(store: Store, steps: StepTable): RunTable {
           error: run.error && JSON.stringify(run.error),
           crash: run.crash && JSON.stringify(run.crash),
           note: run.note,
+          tags: JSON.stringify(run.tags),
+          starred: Number(run.starred),
+          archived: Number(run.archived),
+          trashed: run.trashedAt,
           attempt: run.attempt,
           started: run.startedAt,
           ended: run.endedAt,
@@ -162,7 +174,23 @@ export function createRunTable(store: Store, steps: StepTable): RunTable {
         });
       return one(starting[0]);
     },
-    list: () => store.all<RunRow>('SELECT * FROM runs ORDER BY created_at DESC, key DESC').map(fromRow),
+    list({ after, limit = -1 } = {}) {
+      const order = 'ORDER BY created_at DESC, key DESC LIMIT ?';
+      if (after === undefined) return store.all<RunRow>(`SELECT * FROM runs ${order}`, [limit]).map(fromRow);
+      const from = store.get<{ created_at: number; key: number }>(
+        'SELECT created_at, key FROM runs WHERE id = ?',
+        [after],
+      );
+      if (!from)
+        throw new CaravanError('not_found', `there is no run ${after}`, { place: { field: 'after' } });
+      return store
+        .all<RunRow>(`SELECT * FROM runs WHERE (created_at, key) < (?, ?) ${order}`, [
+          from.created_at,
+          from.key,
+          limit,
+        ])
+        .map(fromRow);
+    },
     remove(key) {
       store.run('DELETE FROM runs WHERE key = ?', [key]);
     },

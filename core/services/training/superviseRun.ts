@@ -16,7 +16,7 @@ import { CaravanError } from '../../shared/contract/errors.ts';
 import type { EmitEvent } from '../../shared/contract/service.ts';
 import { observe, remainingMs, startRate, type Rate } from '../../shared/job/rate.ts';
 import { makeCrashCard } from '../../shared/run/crashCard.ts';
-import type { Run } from '../../shared/run/run.ts';
+import { labelOf, type Run, type RunLabel } from '../../shared/run/run.ts';
 import type { Store } from '../../store/openStore.ts';
 import type { Datasets } from '../datasets/index.ts';
 import type { JobContext } from '../jobs/index.ts';
@@ -53,7 +53,7 @@ export interface LiveRun {
   resume(): void;
   /** With a checkpoint. `why` the host closes: then the run ends as interrupted. */
   stop(why: 'asked' | 'closing'): void;
-  rename(name: string, note: string): void;
+  mark(label: RunLabel): void;
   readonly pid: number | null;
 }
 
@@ -446,9 +446,9 @@ export function createLiveRun(
       engine?.resume();
     },
     stop,
-    rename(name, note) {
-      change({ name, note });
-      recorder?.add({ type: 'label', name, note });
+    mark(label) {
+      change(label);
+      recorder?.add({ type: 'label', ...label });
     },
     train,
     change,
@@ -464,9 +464,8 @@ function pick({
   error,
   crash,
   attempt,
-  name,
-  note,
   elapsedMs,
+  ...run
 }: Run): Partial<Run> {
-  return { state, phase, startedAt, endedAt, error, crash, attempt, name, note, elapsedMs };
+  return { state, phase, startedAt, endedAt, error, crash, attempt, elapsedMs, ...labelOf(run) };
 }

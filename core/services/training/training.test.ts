@@ -593,10 +593,56 @@ describe('finding, naming, removing', () => {
       name: 'best',
       note: 'keep',
     });
-    expect(metricsOf(run).at(-1)).toEqual({ type: 'label', name: 'best', note: 'keep' });
+    expect(metricsOf(run).at(-1)).toEqual({
+      type: 'label',
+      name: 'best',
+      note: 'keep',
+      tags: [],
+      starred: false,
+      archived: false,
+      trashedAt: null,
+    });
     await expect(
       (async () => h.service.handlers.updateRun({ id: run.id, name: 'second' }))(),
     ).rejects.toMatchObject({ code: 'name_taken' });
+  });
+
+  test('tags, star, archive and trash stay with the folder, whatever order they are given in', async () => {
+    const run = await completed('first');
+    const { updateRun, trashRun } = h.service.handlers;
+    await Promise.all([
+      updateRun({ id: run.id, tags: ['demo', 'paper', 'demo'] }),
+      updateRun({ id: run.id, starred: true }),
+      updateRun({ id: run.id, archived: true }),
+    ]);
+    await trashRun({ id: run.id });
+    const marks = { tags: ['demo', 'paper'], starred: true, archived: true };
+    expect(h.get(run.id)).toMatchObject({ ...marks, trashedAt: expect.any(Number) as number });
+    await expect((async () => h.service.handlers.resumeRun({ id: run.id }))()).rejects.toMatchObject({
+      code: 'wrong_state',
+    });
+    await h.killHost({ loseDatabase: true });
+    expect(h.get(run.id)).toMatchObject({
+      ...marks,
+      trashedAt: expect.any(Number) as number,
+    });
+    await h.service.handlers.restoreRun({ id: run.id });
+    expect(h.get(run.id).trashedAt).toBeNull();
+  });
+
+  test('a list in pages has every run once, newest first', async () => {
+    const ids: string[] = [];
+    for (const name of ['a', 'b', 'c']) {
+      h.clock.time += 5;
+      ids.unshift((await completed(name)).id);
+    }
+    const { listRuns } = h.service.handlers;
+    const names = async (page: { after?: string; limit?: number }) =>
+      (await listRuns(page)).map(({ id }) => id);
+    expect(await names({ limit: 2 })).toEqual(ids.slice(0, 2));
+    expect(await names({ after: ids[1]!, limit: 2 })).toEqual(ids.slice(2));
+    expect(await names({ after: ids[2]! })).toEqual([]);
+    await expect((async () => listRuns({ after: 'gone' }))()).rejects.toMatchObject({ code: 'not_found' });
   });
 
   test('removing takes folder and rows', async () => {

@@ -21,6 +21,8 @@ export type TrainingCalls =
   | 'getRun'
   | 'findRun'
   | 'updateRun'
+  | 'trashRun'
+  | 'restoreRun'
   | 'removeRun'
   | 'readSteps'
   | 'readSeries'

@@ -55,6 +55,7 @@ import {
   runSchema,
   seriesSchema,
   stepSchema,
+  tagSchema,
   variedFields,
 } from '../run/run.ts';
 import { runConfigSchema } from '../run/runConfig.ts';
@@ -383,14 +384,37 @@ export const calls = {
   pauseRun: call('write', id, runSchema),
   continueRun: call('write', id, runSchema),
   stopRun: call('write', id, runSchema),
-  listRuns: call('read', none, z.array(runSchema)),
+  /** Newest first, those in the trash too; without a limit all of them. */
+  listRuns: call(
+    'read',
+    z
+      .object({
+        /** The run after which the page begins. */
+        after: z.string().optional(),
+        limit: z.number().int().min(1).max(1000).optional(),
+      })
+      .strict(),
+    z.array(runSchema),
+  ),
   getRun: call('read', id, runSchema),
   findRun: call('read', z.object({ ref: z.string() }).strict(), runSchema),
   updateRun: call(
     'write',
-    z.object({ id: z.string(), name: z.string().min(1).optional(), note: z.string().optional() }).strict(),
+    z
+      .object({
+        id: z.string(),
+        name: z.string().min(1).optional(),
+        note: z.string().optional(),
+        tags: z.array(tagSchema).max(32).optional(),
+        starred: z.boolean().optional(),
+        archived: z.boolean().optional(),
+      })
+      .strict(),
     runSchema,
   ),
+  /** Out of every list; nothing is deleted until `removeRun`. */
+  trashRun: call('write', id, runSchema),
+  restoreRun: call('write', id, runSchema),
   removeRun: call('write', id, none),
   readSteps: call(
     'read',

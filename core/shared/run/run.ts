@@ -40,6 +40,14 @@ export const evaluationSchema = z.object({
 });
 export type Evaluation = z.infer<typeof evaluationSchema>;
 
+/** One word: letters and digits, with dots, dashes and underscores between them. */
+export const tagSchema = z
+  .string()
+  .regex(
+    /^[\p{L}\p{N}][\p{L}\p{N}._-]{0,39}$/u,
+    'a tag is one word of at most 40 letters, digits, ".", "_", "-"',
+  );
+
 export const runSchema = z.object({
   id: z.string(),
   name: z.string(),
@@ -64,6 +72,11 @@ export const runSchema = z.object({
   error: contractErrorSchema.nullable(),
   crash: crashCardSchema.nullable(),
   note: z.string(),
+  tags: z.array(tagSchema),
+  starred: z.boolean(),
+  archived: z.boolean(),
+  /** Null outside the trash. */
+  trashedAt: z.number().nullable(),
   /** How often the run was resumed; points of an earlier attempt past the resume step are superseded. */
   attempt: z.number().int(),
   createdAt: z.number(),
@@ -71,6 +84,13 @@ export const runSchema = z.object({
   endedAt: z.number().nullable(),
 });
 export type Run = z.infer<typeof runSchema>;
+
+/** What people call a run and mark it with. */
+export type RunLabel = Pick<Run, 'name' | 'note' | 'tags' | 'starred' | 'archived' | 'trashedAt'>;
+
+export function labelOf({ name, note, tags, starred, archived, trashedAt }: RunLabel): RunLabel {
+  return { name, note, tags, starred, archived, trashedAt };
+}
 
 /** One optimizer step as it is kept and sent. Non-finite numbers travel as null beside `nonFinite`. */
 export const stepSchema = z.object({

@@ -1,6 +1,7 @@
 /** The columns of the runs table: what they show is the template's, how they sort and filter is here. */
 import type { Run } from '../../../core/shared/run/run.ts';
-import { heldOutChange, methodWords } from '../../composables/runFigures.ts';
+import { heldOutChange } from '../../../core/shared/run/runProperties.ts';
+import { methodWords } from '../../composables/runFigures.ts';
 
 export const sortKeys = [
   'state',
