@@ -77,10 +77,13 @@ export async function buildNative(options = {}) {
   const nvcc = findNvcc();
   discardForeignCache(folder);
   mkdirSync(folder, { recursive: true });
+  // Other folders compile source by source, so that each shows what it forgot to include; so does ccache, which knows it then.
+  const precompile = !options.sanitize && !options.folder && !process.env.CMAKE_CXX_COMPILER_LAUNCHER;
   const settings = [
     '-DCMAKE_BUILD_TYPE=Release',
     '-DCARAVAN_BUILD_TESTS=ON',
     `-DCARAVAN_BUILD_BENCH=${options.bench ? 'ON' : 'OFF'}`,
+    `-DCARAVAN_PRECOMPILE=${precompile ? 'ON' : 'OFF'}`,
     `-DCARAVAN_SANITIZE=${options.sanitize ?? ''}`,
     `-DCARAVAN_CUDA=${cuda === undefined ? 'OFF' : 'ON'}`,
     ...(cuda === undefined ? [] : [`-DCARAVAN_CUDA_ARCH=${cuda}`, `-DCMAKE_CUDA_COMPILER=${nvcc}`]),

@@ -67,7 +67,7 @@ std::optional<int64_t> integer_at(GgufKind kind, const std::byte* data) {
 }
 
 // Appended piece by piece: GCC 12 warns of nonsense where a literal is added to a string on the left.
-std::string quoted(std::string_view name) { return std::string(1, '\'').append(name).append(1, '\''); }
+std::string in_quotes(std::string_view name) { return std::string(1, '\'').append(name).append(1, '\''); }
 
 }  // namespace
 
@@ -145,7 +145,7 @@ class GgufFile::Parser {
 
   void parse_value(uint64_t index) {
     const std::string key = text(max_key_bytes, "metadata key " + std::to_string(index));
-    const std::string what = "metadata " + quoted(key);
+    const std::string what = "metadata " + in_quotes(key);
     Value value;
     value.kind = kind(what);
     if (value.kind == GgufKind::array) {
@@ -172,7 +172,7 @@ class GgufFile::Parser {
   void parse_tensor(uint64_t index) {
     GgufTensor tensor;
     tensor.name = text(max_name_bytes, "the name of tensor " + std::to_string(index));
-    const std::string what = "tensor " + quoted(tensor.name);
+    const std::string what = "tensor " + in_quotes(tensor.name);
     const auto dimensions = number<uint32_t>(what);
     if (dimensions > max_dimensions) file_.fail(what + " has " + std::to_string(dimensions) + " dimensions");
     uint64_t elements = 1;
@@ -210,7 +210,7 @@ class GgufFile::Parser {
     const uint64_t room = start > all_.size() ? 0 : all_.size() - start;
     std::vector<const GgufTensor*> order;
     for (auto& [name, tensor] : file_.tensors_) {
-      const std::string what = "tensor " + quoted(name);
+      const std::string what = "tensor " + in_quotes(name);
       if (tensor.offset % alignment != 0)
         file_.fail(what + " begins at " + std::to_string(tensor.offset) + ", no multiple of the alignment " +
                    std::to_string(alignment));
@@ -225,7 +225,7 @@ class GgufFile::Parser {
               [](const GgufTensor* a, const GgufTensor* b) { return a->offset < b->offset; });
     for (size_t i = 1; i < order.size(); ++i)
       if (order[i - 1]->offset + order[i - 1]->size > order[i]->offset)
-        file_.fail("tensors " + quoted(order[i - 1]->name) + " and " + quoted(order[i]->name) + " overlap");
+        file_.fail("tensors " + in_quotes(order[i - 1]->name) + " and " + in_quotes(order[i]->name) + " overlap");
   }
 
   GgufFile& file_;
@@ -247,7 +247,7 @@ const GgufFile::Value* GgufFile::value(std::string_view key) const {
 }
 
 void GgufFile::wrong_kind(std::string_view key, const char* wanted) const {
-  fail("metadata " + quoted(key) + " must be " + wanted);
+  fail("metadata " + in_quotes(key) + " must be " + wanted);
 }
 
 std::optional<std::string> GgufFile::text(std::string_view key) const {
