@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { CallResult } from '../core/shared/contract/contract.ts';
 import type { Export } from '../core/shared/model/export.ts';
 import type { Model } from '../core/shared/model/model.ts';
 import type { Run } from '../core/shared/run/run.ts';
@@ -106,6 +107,10 @@ describe.runIf(needs('addon', 'exports through the command line'))('exports', ()
     expect(made.parity).toMatchObject({ passed: true, reference: 'trained', loss: null });
     expect(made.parity.logits.maxDifference).toBe(0);
     expect(made.parity.tensors).toMatchObject({ tensors: 28, copied: 28, merged: 0, wrong: [] });
+    const { each, elements } = made.parity.tensors;
+    expect(each).toHaveLength(28);
+    expect(each![0]).toMatchObject({ rule: 'copied', difference: 0, wrong: 0 });
+    expect(each!.reduce((sum, tensor) => sum + tensor.elements, 0)).toBe(elements);
     expect(readdirSync(place('peft')).sort()).toEqual([
       'adapter_config.json',
       'adapter_model.safetensors',
@@ -120,6 +125,16 @@ describe.runIf(needs('addon', 'exports through the command line'))('exports', ()
       base_model_name_or_path: model,
     });
     expect((await score(place('peft'))).length).toBe(rows.length);
+  });
+
+  test('every format is offered with its size, or refused with the reason and another', async () => {
+    const { formats } = await caravan.json<CallResult<'offerExports'>>('export', 'formats', 'camelidae');
+    const of = (layout: string) => formats.find((one) => one.layout === layout)!;
+    expect(of('camelidae')).toMatchObject({ type: 'bf16', refusal: null });
+    expect(of('camelidae').bytes).toBeGreaterThan(100_000);
+    expect(of('gguf')).toMatchObject({ bytes: null, refusal: { code: 'bad_option' } });
+    expect(of('gguf').refusal!.message).toContain('experts');
+    expect(of('gguf').refusal!.mend).toMatch(/^Use /);
   });
 
   test('an adapter of a crafted run carries its experts and routers', async () => {

@@ -28,6 +28,8 @@ import {
 } from './protocol.ts';
 import { previewMix } from './previewMix.ts';
 import { readTokenizer } from './readTokenizer.ts';
+import { checkTokenizer } from './tokenizer/checkTokenizer.ts';
+import { describeTokenizer, renderConversation, spellText } from './tokenizer/tryTokenizer.ts';
 import {
   readContamination,
   readMixRejects,
@@ -72,6 +74,10 @@ const handlers: { [N in RequestName]: Handler<N> } = {
     return { ids: texts.map((_, index) => Array.from(ids.subarray(offsets[index], offsets[index + 1]))) };
   },
   readTokenizer: (params) => readTokenizer(params, loadAddon),
+  describeTokenizer: async (params) => describeTokenizer(params, await openTokenizer(params.path)),
+  spellText: async ({ path, text }) => spellText(text, await openTokenizer(path)),
+  renderConversation: async (params) => renderConversation(params, await openTokenizer(params.path)),
+  checkTokenizer: async (params) => checkTokenizer(params, await openTokenizer(params.path)),
   inspectModel: ({ dir }) => loadAddon().inspectModel(dir),
   async hashModel({ dir }, report) {
     const identity = await loadAddon().hashModel(dir, ({ done, total, unit }) =>

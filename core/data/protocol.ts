@@ -2,6 +2,7 @@
 import * as z from 'zod';
 import type { Addon } from '../engine/AddonTypes.ts';
 import { answerMessageSchemas, requestMessageSchema } from '../process/requestMessages.ts';
+import { spelledTokenSchema } from '../shared/chat/chat.ts';
 import {
   benchmarkInspectionSchema,
   benchmarkSchema,
@@ -11,7 +12,7 @@ import {
 } from '../shared/dataset/decontamination.ts';
 import { mixComparisonSchema, mixExportFormats, mixExportSchema } from '../shared/dataset/mixExport.ts';
 import { mixPreviewSchema, mixRejectSchema } from '../shared/dataset/preview.ts';
-import { mixSchema, recipeSchema } from '../shared/dataset/recipe.ts';
+import { mixSchema, recipeSchema, templates } from '../shared/dataset/recipe.ts';
 import {
   columnMappingSchema,
   messageSchema,
@@ -19,7 +20,7 @@ import {
   rowOriginSchema,
   sourceFormats,
 } from '../shared/dataset/source.ts';
-import { modelSummarySchema } from '../shared/model/model.ts';
+import { modelCheckSchema, modelSummarySchema, tokenizerFactsSchema } from '../shared/model/model.ts';
 import { lookRequests } from './look/lookProtocol.ts';
 
 /** What a request tells while it works. */
@@ -189,6 +190,43 @@ export const requests = {
   readTokenizer: {
     params: z.object({ dir: z.string() }),
     result: z.object({ tokens: templateTokensSchema, stopIds: z.array(z.number()) }),
+  },
+  /** `path`: tokenizer.json or a GGUF file. */
+  describeTokenizer: {
+    params: z.object({ path: z.string(), tokens: templateTokensSchema, stopIds: z.array(z.number()) }),
+    result: tokenizerFactsSchema,
+  },
+  spellText: {
+    params: z.object({ path: z.string(), text: z.string() }),
+    result: z.object({
+      tokens: z.array(
+        z.object({
+          text: z.string(),
+          ids: z.array(z.number()),
+          pieces: z.array(z.string()),
+          special: z.boolean(),
+        }),
+      ),
+      count: z.number(),
+    }),
+  },
+  renderConversation: {
+    params: z.object({
+      path: z.string(),
+      messages: z.array(messageSchema),
+      template: z.enum(templates),
+      tokens: templateTokensSchema,
+    }),
+    result: z.array(spelledTokenSchema),
+  },
+  checkTokenizer: {
+    params: z.object({
+      path: z.string(),
+      tokens: templateTokensSchema,
+      stopIds: z.array(z.number()),
+      template: z.enum(templates),
+    }),
+    result: z.array(modelCheckSchema),
   },
   inspectModel: { params: z.object({ dir: z.string() }), result: modelSummarySchema },
   hashModel: { params: z.object({ dir: z.string() }), result: z.object({ identity: z.string() }) },

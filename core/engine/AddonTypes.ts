@@ -492,6 +492,15 @@ export interface LogitComparison {
   decidedOtherwise: number;
 }
 
+/** One tensor of the file: what had to hold of it, its largest |file - checkpoint|, and how many elements break the rule. */
+export interface ComparedTensor {
+  name: string;
+  rule: 'copied' | 'merged' | 'quantised';
+  elements: number;
+  difference: number;
+  wrong: number;
+}
+
 export interface ExportParity {
   passed: boolean;
   /** What had to hold, in words. */
@@ -513,6 +522,7 @@ export interface ExportParity {
     maxTensor: string;
     /** What is missing, too many, or differs. */
     wrong: string[];
+    each: ComparedTensor[];
   };
   /** Got no token of the prompts. */
   unusedExperts: { layer: number; expert: number }[];

@@ -7,7 +7,7 @@ import type { Answer, Sampling, SpelledToken, TokenRoutes } from '../shared/chat
 import type { Message } from '../shared/dataset/source.ts';
 import type { TemplateTokens } from '../shared/dataset/template.ts';
 import type { ExportRecord } from '../shared/model/export.ts';
-import type { RequestParams } from './protocol.ts';
+import type { RequestParams, RequestResult } from './protocol.ts';
 import type {
   BuildInfo,
   CheckpointInfo,
@@ -100,6 +100,8 @@ export interface InferenceEngine {
     onProgress: (stage: string, done: number, total: number) => void,
     signal: AbortSignal,
   ): Promise<ExportRecord>;
+  /** What exports would take, or why they are refused. */
+  offerExports(request: RequestParams<'offerExports'>): Promise<RequestResult<'offerExports'>>;
   /** The prompt's tokens as the model sees them. */
   renderPrompt(request: PromptRequest): Promise<SpelledToken[]>;
   /** Which experts each token goes to. */

@@ -54,6 +54,7 @@ export function createInferenceEngine(
         signal.removeEventListener('abort', cancel);
       }
     },
+    offerExports: (params) => engine.request('offerExports', params),
     renderPrompt: (params) => engine.request('renderPrompt', params),
     routeTokens: (model, of) => engine.request('routeTokens', { model, of }),
     plan: (options) => engine.request('plan', { options }),

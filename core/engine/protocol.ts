@@ -5,7 +5,13 @@ import { answerSchema, samplingSchema, spelledTokenSchema, tokenRoutesSchema } f
 import { contractErrorSchema } from '../shared/contract/errors.ts';
 import { templates } from '../shared/dataset/recipe.ts';
 import { messageSchema } from '../shared/dataset/source.ts';
-import { exportLayouts, exportRecordSchema, exportTypes, mergeBases } from '../shared/model/export.ts';
+import {
+  exportLayouts,
+  exportOfferSchema,
+  exportRecordSchema,
+  exportTypes,
+  mergeBases,
+} from '../shared/model/export.ts';
 import { cudaStatusSchema } from '../shared/run/cudaStatus.ts';
 import type {
   BuildInfo,
@@ -159,6 +165,16 @@ const buildInfo: z.ZodType<BuildInfo> = z.object({
   simd: z.object({ built: z.array(z.string()), used: z.string() }),
 });
 
+/** A run's model: its checkpoint over its base. */
+const exportedModel = z.object({
+  modelDir: z.string(),
+  checkpointDir: z.string(),
+  baseDtype: z.enum(['f32', 'bf16', 'nf4']),
+  doubleQuant: z.boolean(),
+  baseName: z.string(),
+  baseIdentity: z.string(),
+});
+
 const nothing = z.object({});
 
 /** What an engine is asked and answers. */
@@ -166,14 +182,7 @@ export const requests = {
   export: {
     params: z.object({
       exportId: z.string(),
-      model: z.object({
-        modelDir: z.string(),
-        checkpointDir: z.string(),
-        baseDtype: z.enum(['f32', 'bf16', 'nf4']),
-        doubleQuant: z.boolean(),
-        baseName: z.string(),
-        baseIdentity: z.string(),
-      }),
+      model: exportedModel,
       layout: z.enum(exportLayouts),
       type: z.enum(exportTypes),
       mergeInto: z.enum(mergeBases),
@@ -188,6 +197,15 @@ export const requests = {
       run: exportRecordSchema.shape.run,
     }),
     result: exportRecordSchema,
+  },
+  /** What exports would take, in the order asked. */
+  offerExports: {
+    params: z.object({
+      model: exportedModel,
+      mergeInto: z.enum(mergeBases),
+      asked: z.array(z.object({ layout: z.enum(exportLayouts), type: z.enum(exportTypes) })),
+    }),
+    result: z.array(exportOfferSchema.pick({ bytes: true, tensors: true, refusal: true })),
   },
   generate: {
     params: prompt.extend({

@@ -10,6 +10,7 @@ import { renderTemplate, type TemplatePiece } from '../shared/dataset/template.t
 import type { Addon, AddonModel, AddonTokenizer, OpenModelOptions } from './AddonTypes.ts';
 import { exportModel } from './exportModel.ts';
 import { keepOpen } from './keepOpen.ts';
+import { offerExports } from './offerExports.ts';
 import type { RequestName, RequestParams, RequestResult } from './protocol.ts';
 import { encodeTexts, scoreRows } from './scoreRows.ts';
 
@@ -187,6 +188,7 @@ export function serveInference(addon: Addon): ServedInference {
         exports.delete(params.exportId);
       }
     },
+    offerExports: (params) => offerExports(addon, params),
     score: ({ model, tokenizerPath, rows }) =>
       withTokenizer(tokenizerPath, (tokenizer) =>
         withModel(model, (opened) => scoreRows(opened, tokenizer, rows)),

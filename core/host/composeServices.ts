@@ -47,6 +47,7 @@ export function composeServices({ home, version, store, data, engines, emit }: C
   let training: Training | null = null;
   const models = createModelsService({
     store,
+    home,
     emit,
     jobs: jobs.jobs,
     data,

@@ -3,6 +3,7 @@ import type { Client } from '../../shared/contract/client.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import { formatBytes, formatCount, formatMetric } from '../../shared/format.ts';
 import {
+  exportFormats,
   exportLayouts,
   exportTypes,
   mergeBases,
@@ -18,7 +19,7 @@ import type { Verb, VerbContext } from '../Verb.ts';
 export const verb: Verb = {
   summary: 'Write what a run trained for other programs, and prove it equal; list and show exports.',
   usage:
-    'export RUN --format FORMAT --out DIR [--type TYPE] [--merge-into trained|original] [--shard-gib N] | export list | export show DIR',
+    'export RUN --format FORMAT --out DIR [--type TYPE] [--merge-into trained|original] [--shard-gib N] | export formats RUN | export list | export show DIR',
   help: `RUN           a run's name or id, its folder, or one of its checkpoints
 --format      peft        LoRA for PEFT (method lora)
               adapter     Caravan's own: LoRA, adapters and routers, small (lora, pesc)
@@ -33,6 +34,8 @@ export const verb: Verb = {
               original    the base as its files have it; the report says what that loses
 --shard-gib   safetensors files are cut before they grow beyond this (default 5)
 
+formats RUN   every format with its size, or why this run cannot have it and what to use instead
+
 The folder is written beside its place and moved there when it is whole; export.json in it is the report. An export that
 differs from the run by more than its limit is kept, says so, and ends with exit code 2.`,
   options: {
@@ -46,6 +49,7 @@ differs from the run by more than its limit is kept, says so, and ends with exit
     const [first, second, extra] = context.words;
     if (first === undefined) throw new CaravanError('bad_option', 'a run is missing');
     if (first === 'show' && second !== undefined && extra === undefined) return show(context, second);
+    if (first === 'formats' && second !== undefined && extra === undefined) return offer(context, second);
     if (second !== undefined) throw new CaravanError('bad_option', `did not expect '${second}'`);
     return first === 'list' ? list(context) : exportRun(context, first);
   },
@@ -60,11 +64,7 @@ async function exportRun(context: VerbContext, reference: string): Promise<numbe
   const mergeInto = choice(options, 'merge-into', mergeBases);
   const shardGib = number(options, 'shard-gib');
   const client = await connect();
-  // A run's name comes before a folder of the same name: it is runs that are exported.
-  const run = await client.call('findRun', { ref: reference }).then(
-    ({ id }) => `run:${id}`,
-    () => resolveReference(cwd, reference),
-  );
+  const run = await runReference(client, cwd, reference);
   const job = await client.call('exportRun', {
     run,
     layout,
@@ -78,6 +78,36 @@ async function exportRun(context: VerbContext, reference: string): Promise<numbe
   output.document(made);
   describe(output, made, outDir);
   return made.parity.passed ? 0 : 2;
+}
+
+async function offer({ options, output, cwd, connect }: VerbContext, reference: string): Promise<number> {
+  const client = await connect();
+  const type = choice(options, 'type', exportTypes);
+  const mergeInto = choice(options, 'merge-into', mergeBases);
+  const offered = await client.call('offerExports', {
+    run: await runReference(client, cwd, reference),
+    ...(type !== undefined && { type }),
+    ...(mergeInto !== undefined && { mergeInto }),
+  });
+  output.document(offered);
+  output.line(`${offered.run.name}, step ${offered.run.step} (${offered.run.method})`);
+  for (const { layout, type: own, bytes, refusal } of offered.formats)
+    output.line(
+      `  ${layout.padEnd(11)} ${
+        refusal
+          ? `✗ ${refusal.message}${refusal.mend ? `. ${refusal.mend}` : ''}`
+          : `${formatBytes(bytes ?? 0).padStart(9)}  ${own ?? 'as trained'}: ${exportFormats[layout].purpose}`
+      }`,
+    );
+  return 0;
+}
+
+/** A run's name comes before a folder of the same name: it is runs that are exported. */
+function runReference(client: Client, cwd: string, reference: string): Promise<string> {
+  return client.call('findRun', { ref: reference }).then(
+    ({ id }) => `run:${id}`,
+    () => resolveReference(cwd, reference),
+  );
 }
 
 async function list({ output, connect }: VerbContext): Promise<number> {

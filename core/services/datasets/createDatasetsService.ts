@@ -313,7 +313,7 @@ export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
             place: { field: 'outDir' },
           });
         return jobs.submit({
-          kind: 'export',
+          kind: 'mix-export',
           title: `export ${mix.name} as ${format}`,
           lane,
           needs: [`mix ${mix.dir}`],

@@ -358,7 +358,7 @@ test('an export goes to a new or empty folder, never over what is there', async 
       (await service.handlers.exportMix({ id: 'blend', format: 'messages', outDir: to })).id,
     );
   const job = await exportTo(outDir);
-  expect(job).toMatchObject({ state: 'completed', kind: 'export' });
+  expect(job).toMatchObject({ state: 'completed', kind: 'mix-export' });
   expect((await jobs.handlers.getJobLog({ id: job.id })).lines).toEqual([
     'train.jsonl: 6 rows',
     'left out: 2 rows: raw text',

@@ -1,17 +1,21 @@
 import { randomUUID } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
-import { basename, isAbsolute, join, resolve } from 'node:path';
+import { constants, existsSync } from 'node:fs';
+import { access, readdir, readFile, stat, statfs } from 'node:fs/promises';
+import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
 import { wallClock } from '../../shared/clock.ts';
-import { CaravanError } from '../../shared/contract/errors.ts';
+import { CaravanError, type ContractErrorData } from '../../shared/contract/errors.ts';
 import {
+  exportFormats,
+  exportLayouts,
   exportRecordSchema,
   isAdapterLayout,
   type Export,
+  type ExportLayout,
   type ExportType,
 } from '../../shared/model/export.ts';
 import { isGgufPath } from '../../shared/model/modelPath.ts';
 import type { CallParams } from '../../shared/contract/contract.ts';
-import type { TrainedModel } from '../models/index.ts';
+import type { ResolvedModel, TrainedModel } from '../models/index.ts';
 import type { ExportsDeps, ExportsService } from './exportTypes.ts';
 
 /** Carries runs out: each export is a job, and stays listed with what the parity gate found. */
@@ -44,12 +48,7 @@ export function createExportsService(deps: ExportsDeps): ExportsService {
             },
           );
         const resolved = await models.resolve(ref);
-        const { trained } = resolved;
-        if (!trained)
-          throw new CaravanError('bad_option', `'${ref}' is a model as it came, not a run`, {
-            place: { field: 'run' },
-            mend: 'Name a run: caravan runs lists them.',
-          });
+        const trained = trainedOf(ref, resolved);
         checkAsked(params, trained);
         const outDir = resolve(params.outDir);
         return jobs.submit({
@@ -75,14 +74,7 @@ export function createExportsService(deps: ExportsDeps): ExportsService {
               );
             const record = await engines.inference.export(
               {
-                model: {
-                  modelDir: resolved.dir,
-                  checkpointDir: trained.checkpointDir,
-                  baseDtype: config.baseDtype,
-                  doubleQuant: config.doubleQuant,
-                  baseName: resolved.dir,
-                  baseIdentity: identity,
-                },
+                model: exportedModel(resolved, trained, identity),
                 layout,
                 type: params.type ?? usualType(layout),
                 mergeInto: params.mergeInto,
@@ -111,8 +103,46 @@ export function createExportsService(deps: ExportsDeps): ExportsService {
           },
         });
       },
+      async offerExports({ run: ref, type, mergeInto, outDir }) {
+        const resolved = await models.resolve(ref);
+        const trained = trainedOf(ref, resolved);
+        const asked = exportLayouts.map((layout) => {
+          const { types } = exportFormats[layout];
+          return { layout, type: type !== undefined && types.includes(type) ? type : usualType(layout) };
+        });
+        const offers = await engines.inference.offerExports({
+          model: exportedModel(resolved, trained, ''),
+          mergeInto,
+          asked,
+        });
+        return {
+          run: {
+            id: trained.runId,
+            name: trained.runName,
+            method: trained.config.method,
+            step: stepOf(trained.checkpointDir),
+          },
+          base: { name: resolved.model?.name ?? basename(resolved.dir), dtype: trained.config.baseDtype },
+          formats: asked.map(({ layout, type: own }, index) => {
+            const offer = offers[index]!;
+            return {
+              layout,
+              type: isAdapterLayout(layout) ? null : own,
+              ...offer,
+              refusal: offer.refusal ?? refusalOf({ layout, mergeInto: 'trained' }, trained),
+            };
+          }),
+          place: outDir === undefined ? null : await describePlace(outDir),
+        };
+      },
       listExports: () =>
-        store.all<{ record: string }>('SELECT record FROM exports ORDER BY created_at DESC, id').map(parse),
+        store
+          .all<{
+            record: string;
+          }>(
+            "SELECT json_remove(record, '$.parity.tensors.each') AS record FROM exports ORDER BY created_at DESC, id",
+          )
+          .map(parse),
       getExport({ id }) {
         const row = store.get<{ record: string }>('SELECT record FROM exports WHERE id = ?', [id]);
         if (!row) throw new CaravanError('not_found', `there is no export ${id}`);
@@ -138,12 +168,74 @@ export function createExportsService(deps: ExportsDeps): ExportsService {
   };
 }
 
-function usualType(layout: CallParams<'exportRun'>['layout']): ExportType {
-  return layout === 'gguf' ? 'f16' : 'bf16';
+/** @throws `bad_option` where the reference is no run */
+function trainedOf(ref: string, { trained }: ResolvedModel): TrainedModel {
+  if (trained) return trained;
+  throw new CaravanError('bad_option', `'${ref}' is a model as it came, not a run`, {
+    place: { field: 'run' },
+    mend: 'Name a run: caravan runs lists them.',
+  });
+}
+
+function exportedModel(resolved: ResolvedModel, { checkpointDir, config }: TrainedModel, identity: string) {
+  return {
+    modelDir: resolved.dir,
+    checkpointDir,
+    baseDtype: config.baseDtype,
+    doubleQuant: config.doubleQuant,
+    baseName: resolved.dir,
+    baseIdentity: identity,
+  };
+}
+
+function refusalOf(asked: Parameters<typeof checkAsked>[0], trained: TrainedModel): ContractErrorData | null {
+  try {
+    checkAsked(asked, trained);
+    return null;
+  } catch (error) {
+    return CaravanError.from(error).toData();
+  }
+}
+
+/** The disk that a folder would lie on, and what stands in its way there. */
+async function describePlace(
+  outDir: string,
+): Promise<{ freeBytes: number; problem: ContractErrorData | null }> {
+  const problemOf = (message: string, mend: string) =>
+    new CaravanError('bad_option', message, { place: { file: outDir }, mend }).toData();
+  if (!isAbsolute(outDir))
+    return {
+      freeBytes: 0,
+      problem: problemOf('this is no absolute path', 'Give the folder from the root on.'),
+    };
+  let above = resolve(outDir);
+  while (!existsSync(above) && dirname(above) !== above) above = dirname(above);
+  const { bavail, bsize } = await statfs(above);
+  const found = await stat(above);
+  const writable = await access(above, constants.W_OK).then(
+    () => true,
+    () => false,
+  );
+  const taken = above === resolve(outDir) && !(found.isDirectory() && (await readdir(above)).length === 0);
+  return {
+    freeBytes: bavail * bsize,
+    problem: taken
+      ? problemOf('there is something at this place already', 'Give a folder that is not there yet.')
+      : !writable
+        ? problemOf(`${above} cannot be written`, 'Choose a folder that you may write to.')
+        : null,
+  };
+}
+
+function usualType(layout: ExportLayout): ExportType {
+  return exportFormats[layout].types[0] ?? 'bf16';
 }
 
 /** What can be told before a job begins. */
-function checkAsked({ layout, type, mergeInto }: CallParams<'exportRun'>, trained: TrainedModel): void {
+function checkAsked(
+  { layout, type, mergeInto }: Pick<CallParams<'exportRun'>, 'layout' | 'type' | 'mergeInto'>,
+  trained: TrainedModel,
+): void {
   if (isAdapterLayout(layout)) {
     if (type !== undefined)
       throw new CaravanError('bad_option', `${layout} keeps the type that was trained in`, {

@@ -5,7 +5,7 @@ import type { Store } from '../../store/openStore.ts';
 import type { Jobs } from '../jobs/index.ts';
 import type { Models } from '../models/index.ts';
 
-export type ExportCalls = 'exportRun' | 'listExports' | 'getExport' | 'readExport';
+export type ExportCalls = 'exportRun' | 'offerExports' | 'listExports' | 'getExport' | 'readExport';
 
 export interface ExportsDeps {
   store: Store;

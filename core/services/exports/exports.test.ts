@@ -6,7 +6,7 @@ import { createFakeEngines, type FakeEngines } from '../../../tests/support/fake
 import { calls } from '../../shared/contract/contract.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import type { Job } from '../../shared/job/job.ts';
-import type { ExportRecord } from '../../shared/model/export.ts';
+import { exportLayouts, type ExportRecord } from '../../shared/model/export.ts';
 import { runConfigSchema } from '../../shared/run/runConfig.ts';
 import { openStore, type Store } from '../../store/openStore.ts';
 import { createJobsService, type JobsService } from '../jobs/index.ts';
@@ -186,4 +186,65 @@ test('reads the report beside any export, and says what a folder without one is'
   await expect(service.handlers.readExport({ dir: join(dir, 'none') })).rejects.toMatchObject({
     code: 'not_found',
   });
+});
+
+test('offers every format: what it takes, why the engine refuses it, and what the base forbids', async () => {
+  resolved = { ...resolved, dir: '/models/tiny.gguf' };
+  resolved.trained!.modelDir = '/models/tiny.gguf';
+  let asked: unknown;
+  engines.answers.offerExports = (request) => {
+    asked = request;
+    return Promise.resolve(
+      request.asked.map(({ layout }) =>
+        layout === 'camelidae'
+          ? {
+              bytes: null,
+              tensors: null,
+              refusal: { code: 'bad_option' as const, message: 'no experts', mend: 'Use merged' },
+            }
+          : { bytes: 100, tensors: 3, refusal: null },
+      ),
+    );
+  };
+  const offered = await service.handlers.offerExports({
+    run: 'camel',
+    type: 'q8_0',
+    mergeInto: 'original',
+    outDir: join(dir, 'a', 'new', 'folder'),
+  });
+  expect(asked).toMatchObject({
+    mergeInto: 'original',
+    model: { checkpointDir: '/runs/r1/checkpoints/step-000012' },
+  });
+  expect(offered.run).toEqual({ id: 'r1', name: 'camel', method: 'lora', step: 12 });
+  expect(offered.place).toMatchObject({ problem: null });
+  const of = (layout: string) => offered.formats.find((one) => one.layout === layout)!;
+  expect(offered.formats.map(({ layout }) => layout)).toEqual([...exportLayouts]);
+  expect(of('gguf')).toMatchObject({ type: 'q8_0', bytes: 100, refusal: null });
+  expect(of('peft')).toMatchObject({ type: null, bytes: 100, refusal: null });
+  expect(of('camelidae').refusal).toMatchObject({ message: 'no experts' });
+  expect(of('merged').refusal?.message).toContain('GGUF file');
+});
+
+test('a destination that is taken is said before anything is written', async () => {
+  engines.answers.offerExports = (request) =>
+    Promise.resolve(request.asked.map(() => ({ bytes: 1, tensors: 1, refusal: null })));
+  const place = async (outDir: string) =>
+    (await service.handlers.offerExports({ run: 'camel', mergeInto: 'trained', outDir })).place;
+  writeFileSync(join(dir, 'taken'), '');
+  expect((await place(join(dir, 'taken')))?.problem?.message).toContain('already');
+  expect((await place('relative'))?.problem?.message).toContain('no absolute path');
+  expect((await place(join(dir, 'free')))?.problem).toBeNull();
+});
+
+test('lists leave out the tensors, which one report has', async () => {
+  const whole = record();
+  whole.parity.tensors.each = [{ name: 'a', rule: 'copied', elements: 1, difference: 0, wrong: 0 }];
+  engines.answers.export = () => Promise.resolve(whole);
+  const job = await ended(await ask());
+  const [listed] = await service.handlers.listExports({});
+  expect(listed!.parity.tensors.each).toBeUndefined();
+  expect((await service.handlers.getExport({ id: job.subjectId! })).parity.tensors.each).toEqual(
+    whole.parity.tensors.each,
+  );
 });

@@ -1,15 +1,25 @@
 import { randomUUID } from 'node:crypto';
-import { readFile, stat } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { readFile, rm } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
-import { basename, dirname, isAbsolute, join, resolve as resolvePath } from 'node:path';
+import { basename, dirname, isAbsolute, join, relative, resolve as resolvePath } from 'node:path';
 import * as z from 'zod';
 import { wallClock } from '../../shared/clock.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import type { TemplateTokens } from '../../shared/dataset/template.ts';
-import type { Model } from '../../shared/model/model.ts';
+import type { Model, ModelCheck } from '../../shared/model/model.ts';
 import { isGgufPath } from '../../shared/model/modelPath.ts';
 import { checkName, freeName } from '../../shared/names.ts';
 import { fingerprintFiles, weightFiles } from './fingerprint.ts';
+import {
+  copyModel,
+  freeBytes,
+  kindOf,
+  modelFiles,
+  modelPlace,
+  removePartial,
+  sumBytes,
+} from './modelFiles.ts';
 import { createModelTable } from './modelTable.ts';
 import type { Models, ModelsDeps, ModelsService, ResolvedModel, TrainedModel } from './modelTypes.ts';
 
@@ -23,7 +33,9 @@ const giveModel = 'Give a folder with config.json, *.safetensors and tokenizer.j
 
 /** The model library: names for folders and GGUF files, and everything that a reference to a model can mean. */
 export function createModelsService(deps: ModelsDeps): ModelsService {
-  const { store, emit, jobs, data, trainedModel, clock = wallClock } = deps;
+  const { store, home, emit, jobs, data, trainedModel, clock = wallClock } = deps;
+  const copiesDir = join(home, 'models');
+  const cleaned = removePartial(copiesDir);
   const table = createModelTable(store);
   const tokenizers = new Map<string, TokenizerFacts>();
 
@@ -60,6 +72,30 @@ export function createModelsService(deps: ModelsDeps): ModelsService {
       eosToken: tokenizer?.tokens.eos ?? null,
       identity: table.hash(dir, await fingerprintFiles(await weightFiles(dir))),
     };
+  }
+
+  /** What must hold before anything is trained with it; nothing where there is no tokenizer. */
+  async function check(dir: string): Promise<ModelCheck[]> {
+    // A tokenizer that cannot be read was refused before, by `inspect`.
+    const known = await readTokenizer(dir).catch(() => null);
+    if (known === null) return [];
+    const { tokens, stopIds } = known;
+    return data.request('checkTokenizer', {
+      path: tokenizerPathOf(dir),
+      tokens: plain(tokens),
+      stopIds,
+      template: tokens.chatTemplate === null ? 'camelidae' : 'model',
+    });
+  }
+
+  function modelOf(id: string): Model {
+    const model = table.find(id);
+    if (!model) throw new CaravanError('not_found', `there is no model ${id} in the library`);
+    return model;
+  }
+
+  function isCopy({ dir }: Model): boolean {
+    return isInside(copiesDir, dir);
   }
 
   const models: Models = {
@@ -138,7 +174,7 @@ export function createModelsService(deps: ModelsDeps): ModelsService {
         },
       );
     const { tokens, stopIds } = await readTokenizer(dir);
-    const tokenizerPath = isGgufPath(dir) ? dir : join(dir, 'tokenizer.json');
+    const tokenizerPath = tokenizerPathOf(dir);
     return { name, model, dir, tokenizerPath, tokens, stopIds, trained: null };
   }
 
@@ -168,17 +204,22 @@ export function createModelsService(deps: ModelsDeps): ModelsService {
   return {
     models,
     handlers: {
-      addModel({ path, name }) {
-        if (!isAbsolute(path))
-          throw new CaravanError('bad_option', `give the model's path as an absolute one, not '${path}'`, {
-            place: { field: 'path' },
-          });
-        const dir = resolvePath(path);
+      async addModel({ path, name, copy }) {
+        const dir = await placeOf(path);
         const known = table.findByDir(dir);
+        const thrown = known ? null : table.findInTrash(dir);
+        if (copy) {
+          const there = known && isCopy(known) ? known : table.findCopyOf(dir);
+          if (there)
+            throw new CaravanError('wrong_state', `'${there.name}' in the library is a copy of it already`, {
+              place: { file: there.dir },
+              mend: 'Remove that one first to copy it again.',
+            });
+        }
         if (name !== undefined) {
           checkName(name);
           const holder = table.find(name);
-          if (holder && holder.dir !== dir)
+          if (holder && (copy || holder.dir !== dir))
             throw new CaravanError(
               'name_taken',
               `a model named '${name}' is in the library already: ${holder.dir}`,
@@ -190,63 +231,177 @@ export function createModelsService(deps: ModelsDeps): ModelsService {
         }
         return jobs.submit({
           kind: 'model',
-          title: `add model ${name ?? nameOf(dir)}`,
+          title: `${copy ? 'copy' : 'add'} model ${name ?? nameOf(dir)}`,
           lane: 'models',
           needs: [`model ${dir}`],
-          async run({ signal, progress, setSubject }) {
-            const kind = await kindOf(dir);
-            if (kind !== (isGgufPath(dir) ? 'file' : 'folder'))
-              throw new CaravanError(
-                kind === null ? 'not_found' : 'bad_file',
-                kind === null ? 'there is no such folder or file' : `this ${kind} is no model`,
-                { place: { file: dir }, mend: giveModel },
+          async run({ signal, progress, setSubject, log }) {
+            await cleaned;
+            await checkKind(dir);
+            // A model that is refused is not copied first.
+            const seen = await inspect(dir);
+            const id = copy ? randomUUID() : (known?.id ?? thrown?.id ?? randomUUID());
+            const place = copy
+              ? await copyModel(
+                  dir,
+                  join(copiesDir, id),
+                  (done, total) => progress({ done, total, unit: 'bytes', stage: 'copying' }),
+                  signal,
+                )
+              : dir;
+            try {
+              const identity = await models.identityOf(
+                place,
+                (done, total) => progress({ done, total, unit: 'bytes', stage: 'hashing tensors' }),
+                signal,
               );
-            const summary = await inspect(dir);
-            const identity = await models.identityOf(
-              dir,
-              (done, total) => progress({ done, total, unit: 'bytes', stage: 'hashing tensors' }),
-              signal,
-            );
-            if (signal.aborted) throw new CaravanError('cancelled', 'adding the model was cancelled');
-            const wanted = name ?? known?.name ?? nameOf(dir);
-            const model: Model = {
-              ...summary,
-              identity,
-              id: known?.id ?? randomUUID(),
-              name: freeName(wanted, (n) => (table.find(n)?.dir ?? dir) !== dir),
-              addedAt: known?.addedAt ?? clock.now(),
-            };
-            table.save(model);
-            setSubject(model.id);
+              const checks = await check(place);
+              for (const { name: what, passed, found } of checks)
+                if (passed === false) log(`${what}: ${found}`);
+              if (signal.aborted) throw new CaravanError('cancelled', 'adding the model was cancelled');
+              const wanted = name ?? known?.name ?? thrown?.name ?? nameOf(dir);
+              table.save({
+                ...seen,
+                dir: place,
+                identity,
+                id,
+                name: freeName(wanted, (n) => (table.find(n)?.id ?? id) !== id),
+                addedAt: known?.addedAt ?? thrown?.addedAt ?? clock.now(),
+                ...(copy && { copiedFrom: dir }),
+                ...(!copy && known?.copiedFrom !== undefined && { copiedFrom: known.copiedFrom }),
+                ...(checks.length > 0 && { checks }),
+              });
+            } catch (error) {
+              if (copy) await rm(join(copiesDir, id), { recursive: true, force: true });
+              throw error;
+            }
+            setSubject(id);
             emit('modelsChanged', {});
           },
         });
       },
-      listModels: () => table.list(),
-      getModel({ id }) {
-        const model = table.find(id);
-        if (!model) throw new CaravanError('not_found', `there is no model ${id} in the library`);
-        return model;
+      async previewModel({ path }) {
+        const dir = await placeOf(path);
+        const kind = await kindOf(dir);
+        const found =
+          kind === null
+            ? null
+            : isGgufPath(dir)
+              ? ('gguf' as const)
+              : kind === 'folder'
+                ? ('folder' as const)
+                : null;
+        const files = found === null ? [] : await modelFiles(dir);
+        const known = table.findByDir(dir) ?? table.findCopyOf(dir);
+        const looked = await checkKind(dir)
+          .then(() => inspect(dir))
+          .then(
+            (model) => ({ model, problem: null }),
+            (error: unknown) => ({ model: null, problem: CaravanError.from(error).toData() }),
+          );
+        return {
+          ...looked,
+          found,
+          name: nameOf(dir),
+          files,
+          copyBytes: sumBytes(files),
+          freeBytes: await freeBytes(existsSync(copiesDir) ? copiesDir : home),
+          known: known && { id: known.id, name: known.name },
+        };
       },
+      listModels: () => table.list(),
+      listModelTrash: () => table.listTrash(),
+      getModel: ({ id }) => modelOf(id),
       async inspectModel({ model: ref }) {
         const { dir, name, model } = await models.resolve(ref);
-        return { ...(await inspect(dir)), name: model?.name ?? name };
+        const { checks, copiedFrom } = model ?? {};
+        return {
+          ...(await inspect(dir)),
+          name: model?.name ?? name,
+          ...(checks && { checks }),
+          ...(copiedFrom !== undefined && { copiedFrom }),
+        };
       },
-      removeModel({ id }) {
-        const model = table.find(id);
-        if (!model) throw new CaravanError('not_found', `there is no model ${id} in the library`);
+      trashModel({ id }) {
+        const model = modelOf(id);
+        jobs.checkUnneeded(`model ${model.dir}`, `model '${model.name}'`);
+        table.trash(model.id, clock.now());
+        emit('modelsChanged', {});
+        return {};
+      },
+      restoreModel({ id }) {
+        const name = table.restore(modelOf(id).id);
+        emit('modelsChanged', {});
+        return { name };
+      },
+      async removeModel({ id }) {
+        const model = modelOf(id);
         jobs.checkUnneeded(`model ${model.dir}`, `model '${model.name}'`);
         table.remove(model.id);
         emit('modelsChanged', {});
+        if (isCopy(model)) await rm(join(copiesDir, model.id), { recursive: true, force: true });
         return {};
       },
       async tokenize({ model, texts }) {
         const { tokenizerPath } = await models.resolve(model);
         return data.request('tokenize', { tokenizerPath, texts, threads: availableParallelism() });
       },
+      async describeTokenizer({ model }) {
+        const { tokenizerPath, tokens, stopIds } = await models.resolve(model);
+        return data.request('describeTokenizer', { path: tokenizerPath, tokens: plain(tokens), stopIds });
+      },
+      async spellText({ model, text }) {
+        const { tokenizerPath } = await models.resolve(model);
+        return data.request('spellText', { path: tokenizerPath, text });
+      },
+      async renderConversation({ model, messages, template: asked }) {
+        const { tokenizerPath, tokens, trained } = await models.resolve(model);
+        const template =
+          asked !== 'auto'
+            ? asked
+            : (trained?.template ?? (tokens.chatTemplate === null ? 'camelidae' : 'model'));
+        const spelled = await data.request('renderConversation', {
+          path: tokenizerPath,
+          messages,
+          template,
+          tokens: plain(tokens),
+        });
+        return { template, tokens: spelled, count: spelled.reduce((sum, { ids }) => sum + ids.length, 0) };
+      },
     },
-    close: () => Promise.resolve(),
+    close: () => cleaned,
   };
+}
+
+/** @throws `bad_option` where it is no absolute path */
+async function placeOf(path: string): Promise<string> {
+  if (!isAbsolute(path))
+    throw new CaravanError('bad_option', `give the model's path as an absolute one, not '${path}'`, {
+      place: { field: 'path' },
+    });
+  return modelPlace(resolvePath(path));
+}
+
+async function checkKind(dir: string): Promise<void> {
+  const kind = await kindOf(dir);
+  if (kind === (isGgufPath(dir) ? 'file' : 'folder')) return;
+  throw new CaravanError(
+    kind === null ? 'not_found' : 'bad_file',
+    kind === null ? 'there is no such folder or file' : `this ${kind} is no model`,
+    { place: { file: dir }, mend: giveModel },
+  );
+}
+
+function tokenizerPathOf(dir: string): string {
+  return isGgufPath(dir) ? dir : join(dir, 'tokenizer.json');
+}
+
+function plain(tokens: TemplateTokens) {
+  return { ...tokens, specials: [...tokens.specials] };
+}
+
+function isInside(folder: string, path: string): boolean {
+  const way = relative(folder, path);
+  return way !== '' && !way.startsWith('..') && !isAbsolute(way);
 }
 
 const adapterConfigs = ['caravan_adapter.json', 'adapter_config.json'];
@@ -280,12 +435,4 @@ async function readAdapterBase(dir: string): Promise<string | null> {
 /** What a model is called by its path. */
 function nameOf(path: string): string {
   return isGgufPath(path) ? basename(path).slice(0, -'.gguf'.length) : basename(path);
-}
-
-async function kindOf(path: string): Promise<'file' | 'folder' | null> {
-  try {
-    return (await stat(path)).isDirectory() ? 'folder' : 'file';
-  } catch {
-    return null;
-  }
 }

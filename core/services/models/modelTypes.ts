@@ -7,10 +7,25 @@ import type { RunConfig } from '../../shared/run/runConfig.ts';
 import type { Store } from '../../store/openStore.ts';
 import type { Jobs } from '../jobs/index.ts';
 
-export type ModelCalls = 'addModel' | 'listModels' | 'getModel' | 'inspectModel' | 'removeModel' | 'tokenize';
+export type ModelCalls =
+  | 'addModel'
+  | 'previewModel'
+  | 'listModels'
+  | 'getModel'
+  | 'inspectModel'
+  | 'removeModel'
+  | 'trashModel'
+  | 'restoreModel'
+  | 'listModelTrash'
+  | 'tokenize'
+  | 'describeTokenizer'
+  | 'spellText'
+  | 'renderConversation';
 
 export interface ModelsDeps {
   store: Store;
+  /** Copies lie below it. */
+  home: string;
   emit: EmitEvent;
   jobs: Jobs;
   data: DataProcess;

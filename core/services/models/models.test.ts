@@ -1,4 +1,12 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -25,6 +33,7 @@ let runs: Map<string, TrainedModel>;
 
 beforeEach(async () => {
   dir = mkdtempSync(join(tmpdir(), 'models-'));
+  mkdirSync(join(dir, 'home'));
   store = await openStore({ file: join(dir, 'caravan.db'), reserveBytes: 0 });
   events = [];
   runs = new Map();
@@ -33,11 +42,13 @@ beforeEach(async () => {
     readTokenizer: () => tinyTokenizer,
     hashModel: ({ dir: model }) => ({ identity: `identity of ${basename(model)}` }),
     hashFile: ({ path }) => ({ hash: `hash of ${basename(path)}` }),
+    checkTokenizer: () => [{ name: 'round-trip', passed: true, found: 'all of it' }],
     tokenize: ({ texts }) => ({ ids: texts.map((text) => [text.length]) }),
   });
   jobs = createJobsService({ store, emit: () => undefined });
   service = createModelsService({
     store,
+    home: join(dir, 'home'),
     data,
     jobs: jobs.jobs,
     emit: (name) => void events.push(name),
@@ -57,8 +68,8 @@ function modelFolder(name: string): string {
   return folder;
 }
 
-async function add(path: string, name?: string) {
-  const job = await service.handlers.addModel({ path, ...(name !== undefined && { name }) });
+async function add(path: string, name?: string, copy = false) {
+  const job = await service.handlers.addModel({ path, copy, ...(name !== undefined && { name }) });
   return jobs.jobs.whenEnded(job.id);
 }
 
@@ -92,7 +103,7 @@ test('adding the same folder again keeps its id; another folder of that name get
   const job = await add(other);
   expect((await service.handlers.getModel({ id: job.subjectId! })).name).toBe('tiny-2');
   await expect(
-    (async () => service.handlers.addModel({ path: modelFolder('third'), name: 'tiny' }))(),
+    (async () => service.handlers.addModel({ path: modelFolder('third'), name: 'tiny', copy: false }))(),
   ).rejects.toMatchObject({
     code: 'name_taken',
   });
@@ -116,8 +127,125 @@ test('a job for what is no model folder fails with the place and the mend', asyn
   });
 });
 
+test('keeps what the checks of tokenizer and template found, and asks for the template that there is', async () => {
+  const job = await add(modelFolder('tiny'));
+  expect((await service.handlers.getModel({ id: job.subjectId! })).checks).toEqual([
+    { name: 'round-trip', passed: true, found: 'all of it' },
+  ]);
+  expect(data.asked.find(({ name }) => name === 'checkTokenizer')?.params).toMatchObject({
+    template: 'camelidae',
+    stopIds: [2],
+  });
+});
+
+test('a copy lies in the home, stays when the folder goes, and goes with its model', async () => {
+  const folder = modelFolder('tiny');
+  writeFileSync(join(folder, 'pytorch_model.bin'), 'not carried');
+  const job = await add(folder, 'mine', true);
+  expect(job.state).toBe('completed');
+  const model = await service.handlers.getModel({ id: job.subjectId! });
+  expect(model).toMatchObject({
+    name: 'mine',
+    copiedFrom: folder,
+    dir: join(dir, 'home', 'models', model.id),
+  });
+  expect(readdirSync(model.dir).sort()).toEqual(['config.json', 'model.safetensors', 'tokenizer.json']);
+  expect(readFileSync(join(model.dir, 'model.safetensors'), 'utf8')).toBe('tiny');
+  expect(readdirSync(join(dir, 'home', 'models'))).toEqual([model.id]);
+  await expect((async () => service.handlers.addModel({ path: folder, copy: true }))()).rejects.toMatchObject(
+    {
+      code: 'wrong_state',
+      message: expect.stringContaining("'mine'"),
+    },
+  );
+  rmSync(folder, { recursive: true });
+  expect((await service.models.resolve('mine')).dir).toBe(model.dir);
+  await service.handlers.removeModel({ id: model.id });
+  expect(existsSync(model.dir)).toBe(false);
+});
+
+test('a copy that is cancelled or refused leaves nothing in the home', async () => {
+  const folder = modelFolder('tiny');
+  data.answers.hashModel = () => {
+    throw new CaravanError('cancelled', 'cancelled while hashing');
+  };
+  expect((await add(folder, undefined, true)).state).toBe('cancelled');
+  expect(readdirSync(join(dir, 'home', 'models'))).toEqual([]);
+  data.answers.inspectModel = () => {
+    throw new CaravanError('unsupported_architecture', 'GPT2');
+  };
+  expect((await add(folder, undefined, true)).state).toBe('failed');
+  expect(readdirSync(join(dir, 'home', 'models'))).toEqual([]);
+});
+
+test('in the trash a model is out of lists and names; restored it has its name, or a free one', async () => {
+  const folder = modelFolder('tiny');
+  const { subjectId } = await add(folder);
+  const id = subjectId!;
+  await service.handlers.trashModel({ id });
+  expect(await service.handlers.listModels({})).toEqual([]);
+  expect(await service.handlers.listModelTrash({})).toMatchObject([{ id, name: 'tiny' }]);
+  await expect(service.models.resolve('tiny')).rejects.toMatchObject({ code: 'not_found' });
+  expect((await service.models.resolve(folder)).model).toBeNull();
+  mkdirSync(join(dir, 'other'));
+  const other = join(dir, 'other', 'tiny');
+  mkdirSync(other);
+  writeFileSync(join(other, 'tokenizer.json'), '');
+  await add(other);
+  expect(await service.handlers.restoreModel({ id })).toEqual({ name: 'tiny-2' });
+  expect(await service.handlers.listModelTrash({})).toEqual([]);
+  expect((await service.models.resolve('tiny-2')).dir).toBe(folder);
+  expect(existsSync(join(folder, 'config.json'))).toBe(true);
+});
+
+test('adding a folder whose model lies in the trash brings that one back', async () => {
+  const folder = modelFolder('tiny');
+  const first = await add(folder, 'mine');
+  await service.handlers.trashModel({ id: first.subjectId! });
+  const again = await add(folder);
+  expect(again.subjectId).toBe(first.subjectId);
+  expect(await service.handlers.listModels({})).toMatchObject([{ id: first.subjectId, name: 'mine' }]);
+  expect(await service.handlers.listModelTrash({})).toEqual([]);
+});
+
+describe('a look before adding', () => {
+  test('takes the folder of a file of its, and says what a copy would take', async () => {
+    const folder = modelFolder('tiny');
+    expect(await service.handlers.previewModel({ path: join(folder, 'model.safetensors') })).toMatchObject({
+      found: 'folder',
+      name: 'tiny',
+      model: { dir: folder, family: 'llama' },
+      problem: null,
+      copyBytes: 12,
+      known: null,
+    });
+    const { subjectId } = await add(folder);
+    expect((await service.handlers.previewModel({ path: folder })).known).toEqual({
+      id: subjectId,
+      name: 'tiny',
+    });
+  });
+  test('says why a model is refused', async () => {
+    data.answers.inspectModel = () => {
+      throw new CaravanError('unsupported_architecture', 'GPT2LMHeadModel', { mend: 'Use another.' });
+    };
+    expect(await service.handlers.previewModel({ path: modelFolder('gpt') })).toMatchObject({
+      found: 'folder',
+      model: null,
+      problem: { code: 'unsupported_architecture', mend: 'Use another.' },
+    });
+    expect(await service.handlers.previewModel({ path: join(dir, 'nowhere') })).toMatchObject({
+      found: null,
+      files: [],
+      problem: { code: 'not_found' },
+    });
+  });
+});
+
 test.each(['a/b', 'run:x', ' x', ''])('refuses the name %j', async (name) => {
-  await expect((async () => service.handlers.addModel({ path: '/x', name }))()).rejects.toMatchObject({
+  await expect(
+    (async () => service.handlers.addModel({ path: '/x', name, copy: false }))(),
+  ).rejects.toMatchObject({
     code: 'bad_option',
   });
 });
@@ -252,9 +380,9 @@ test('inspects a folder without adding it, and removing leaves the files', async
     needs: [`model ${folder}`],
     run: ({ signal }) => new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve())),
   });
-  expect(() => service.handlers.removeModel({ id: job.subjectId! })).toThrow(
-    "model 'tiny' is in use by run 'tuned'",
-  );
+  const inUse = "model 'tiny' is in use by run 'tuned'";
+  await expect((async () => service.handlers.removeModel({ id: job.subjectId! }))()).rejects.toThrow(inUse);
+  expect(() => service.handlers.trashModel({ id: job.subjectId! })).toThrow(inUse);
   await Promise.resolve();
   jobs.jobs.cancel(run.id);
   await jobs.jobs.whenEnded(run.id);

@@ -45,8 +45,16 @@ import {
   sourceSchema,
 } from '../dataset/source.ts';
 import { jobSchema } from '../job/job.ts';
-import { exportLayouts, exportRecordSchema, exportSchema, exportTypes, mergeBases } from '../model/export.ts';
-import { modelRefSchema, modelSchema } from '../model/model.ts';
+import {
+  exportLayouts,
+  exportOfferSchema,
+  exportRecordSchema,
+  exportSchema,
+  exportTypes,
+  mergeBases,
+} from '../model/export.ts';
+import { modelRefSchema, modelSchema, tokenizerFactsSchema } from '../model/model.ts';
+import { contractErrorSchema } from './errors.ts';
 import { cudaStatusSchema } from '../run/cudaStatus.ts';
 import {
   evaluationSchema,
@@ -334,10 +342,32 @@ export const calls = {
   ),
 
   // models
+  /** Links a folder or GGUF file into the library; with `copy`, what it holds is copied into the home first. */
   addModel: call(
     'write',
-    z.object({ path: z.string(), name: z.string().min(1).optional() }).strict(),
+    z
+      .object({ path: z.string(), name: z.string().min(1).optional(), copy: z.boolean().default(false) })
+      .strict(),
     jobSchema,
+  ),
+  /** What adding a path would give; changes nothing. */
+  previewModel: call(
+    'write',
+    z.object({ path: z.string() }).strict(),
+    z.object({
+      /** What is there, by its files alone. */
+      found: z.enum(['folder', 'gguf']).nullable(),
+      name: z.string(),
+      files: z.array(z.object({ name: z.string(), bytes: z.number() })),
+      /** What a copy would take, and what the disk of the home has left. */
+      copyBytes: z.number(),
+      freeBytes: z.number(),
+      /** Null where it is refused. */
+      model: modelSchema.omit({ id: true, addedAt: true }).nullable(),
+      problem: contractErrorSchema.nullable(),
+      /** The model of the library that this path is already. */
+      known: z.object({ id: z.string(), name: z.string() }).nullable(),
+    }),
   ),
   listModels: call('read', none, z.array(modelSchema)),
   getModel: call('read', id, modelSchema),
@@ -346,7 +376,39 @@ export const calls = {
     z.object({ model: modelRefSchema }).strict(),
     modelSchema.omit({ id: true, addedAt: true }),
   ),
+  /** For good. What was copied into the home is deleted; files that were linked stay as they are. */
   removeModel: call('write', id, none),
+  /** Out of the library, into the trash: nothing is deleted until `removeModel`. */
+  trashModel: call('write', id, none),
+  /** Back from the trash; under another name where its own is taken by now, which is answered. */
+  restoreModel: call('write', id, z.object({ name: z.string() })),
+  listModelTrash: call('read', none, z.array(modelSchema)),
+  describeTokenizer: call('write', z.object({ model: modelRefSchema }).strict(), tokenizerFactsSchema),
+  /** A text as the tokens of rows and users: what is spelled like a special token stays text. */
+  spellText: call(
+    'write',
+    z.object({ model: modelRefSchema, text: z.string().max(20_000) }).strict(),
+    z.object({
+      tokens: z.array(
+        z.object({
+          text: z.string(),
+          ids: z.array(z.number().int()),
+          /** How the vocabulary writes each id. */
+          pieces: z.array(z.string()),
+          special: z.boolean(),
+        }),
+      ),
+      count: z.number().int(),
+    }),
+  ),
+  /** A whole conversation as training sees it: `target` is what is learned. */
+  renderConversation: call(
+    'write',
+    z
+      .object({ model: modelRefSchema, messages: z.array(messageSchema).min(1), template: askedTemplate })
+      .strict(),
+    z.object({ template: z.enum(templates), tokens: z.array(spelledTokenSchema), count: z.number().int() }),
+  ),
   tokenize: call(
     'write',
     z.object({ model: modelRefSchema, texts: z.array(z.string()).max(100_000) }).strict(),
@@ -488,7 +550,28 @@ export const calls = {
       .strict(),
     jobSchema,
   ),
-  /** Newest first. */
+  /** Every format, with what it would take or why it cannot be; reads headers alone. */
+  offerExports: call(
+    'write',
+    z
+      .object({
+        run: modelRefSchema,
+        /** For the formats that have it; the others, and by default all, are asked for their usual type. */
+        type: z.enum(exportTypes).optional(),
+        mergeInto: z.enum(mergeBases).default('trained'),
+        /** Absolute: its disk is looked at, and whether it is free. */
+        outDir: z.string().optional(),
+      })
+      .strict(),
+    z.object({
+      run: z.object({ id: z.string(), name: z.string(), method: z.string(), step: z.number() }),
+      base: z.object({ name: z.string(), dtype: z.string() }),
+      formats: z.array(exportOfferSchema),
+      /** Null where no `outDir` was asked for. */
+      place: z.object({ freeBytes: z.number(), problem: contractErrorSchema.nullable() }).nullable(),
+    }),
+  ),
+  /** Newest first; without the comparison of each tensor, which `getExport` has. */
   listExports: call('read', none, z.array(exportSchema)),
   getExport: call('read', id, exportSchema),
   /** The export.json of any export's folder. */

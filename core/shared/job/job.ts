@@ -26,6 +26,7 @@ export const jobKinds = [
   'plan',
   'demo',
   'export',
+  'mix-export',
 ] as const;
 
 /** `etaMs` is null until the rate is known. */

@@ -35,6 +35,15 @@ export const modelSummarySchema = z.object({
   fileBytes: z.number(),
 });
 
+/** What was held to be true of a model's tokenizer and template; `passed` null: there is nothing to check it with. */
+export const modelCheckSchema = z.object({
+  name: z.enum(['round-trip', 'plain-text', 'template', 'stop']),
+  passed: z.boolean().nullable(),
+  /** What was seen, one sentence. */
+  found: z.string(),
+});
+export type ModelCheck = z.infer<typeof modelCheckSchema>;
+
 export const modelSchema = z.object({
   id: z.string(),
   name: z.string(),
@@ -46,8 +55,33 @@ export const modelSchema = z.object({
   /** SHA-256 over all tensors; null until computed. */
   identity: z.string().nullable(),
   addedAt: z.number(),
+  /** Where a copy in the home was made from; absent: the model is linked in its place. */
+  copiedFrom: z.string().exactOptional(),
+  /** Made when it was added; absent for one that an earlier version added. */
+  checks: z.array(modelCheckSchema).exactOptional(),
+  /** Out of the library until it is restored. */
+  trashedAt: z.number().exactOptional(),
 });
 export type Model = z.infer<typeof modelSchema>;
+
+/** What a tokenizer is made of: its special tokens, which of them end an answer, and the template. */
+export const tokenizerFactsSchema = z.object({
+  path: z.string(),
+  vocabSize: z.number().int(),
+  /** What its own post-processor adds. */
+  addsBos: z.boolean(),
+  addsEos: z.boolean(),
+  specials: z.array(
+    z.object({
+      id: z.number().int(),
+      text: z.string(),
+      roles: z.array(z.enum(['bos', 'eos', 'stop'])),
+    }),
+  ),
+  /** Jinja, as the model brings it. */
+  chatTemplate: z.string().nullable(),
+});
+export type TokenizerFacts = z.infer<typeof tokenizerFactsSchema>;
 
 /** A model reference: a name in the library, `run:<id or name>` (its last checkpoint), or a folder. */
 export const modelRefSchema = z.string().min(1);

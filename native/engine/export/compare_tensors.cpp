@@ -75,7 +75,8 @@ class Comparer {
     watch_.check();
     const int64_t count = static_cast<int64_t>(found.size());
     Worst worst;
-    if (model_.rule(origin) == TensorRule::copied) {
+    const bool copied = model_.rule(origin) == TensorRule::copied;
+    if (copied) {
       ++result_.copied;
       std::vector<float> expected(found.size());
       model_.read(origin, count, expected.data());
@@ -96,7 +97,7 @@ class Comparer {
         return std::pair(difference, difference <= half_step(type, std::fabs(want) + sum) + sum);
       });
     }
-    finish(name, count, worst);
+    finish(name, copied ? "copied" : "merged", count, worst);
   }
 
   void compare_quantised(const GgufExportTensor& tensor, std::span<const std::byte> blocks) {
@@ -118,14 +119,15 @@ class Comparer {
       const double codes = tensor.type == GgmlType::Q4_0 ? 8.0 : 127.0;
       return std::pair(difference, difference <= step * ((at_end ? 1.0 : 0.5) + codes * 0x1p-11) + 0x1p-24 * codes);
     });
-    finish(tensor.name, count, worst);
+    finish(tensor.name, "quantised", count, worst);
   }
 
   TensorComparison result() && { return std::move(result_); }
 
  private:
-  void finish(const std::string& name, int64_t count, const Worst& worst) {
+  void finish(const std::string& name, const char* rule, int64_t count, const Worst& worst) {
     ++result_.tensors;
+    result_.each.push_back({name, rule, count, worst.difference, worst.wrong});
     result_.elements += count;
     if (worst.difference > result_.max_difference || result_.max_tensor.empty()) {
       result_.max_difference = worst.difference;

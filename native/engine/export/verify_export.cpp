@@ -238,6 +238,14 @@ std::string report_json(const ExportReport& report) {
     unused.push_back({{"layer", each.layer}, {"expert", each.expert}});
   }
   const TensorComparison& tensors = report.tensors;
+  Json each = Json::array();
+  for (const TensorComparison::Each& one : tensors.each) {
+    each.push_back({{"name", one.name},
+                    {"rule", one.rule},
+                    {"elements", one.elements},
+                    {"difference", one.difference},
+                    {"wrong", one.wrong}});
+  }
   return Json{{"passed", report.passed},
               {"limit", report.limit},
               {"reference", report.reference},
@@ -251,7 +259,8 @@ std::string report_json(const ExportReport& report) {
                 {"quantised", tensors.quantised},
                 {"maxDifference", tensors.max_difference},
                 {"maxTensor", tensors.max_tensor},
-                {"wrong", tensors.wrong}}},
+                {"wrong", tensors.wrong},
+                {"each", each}}},
               {"unusedExperts", unused}}
       .dump();
 }

@@ -34,6 +34,14 @@ struct TensorComparison {
   int64_t quantised = 0;        // tensors that must be within half a step of their block
   double max_difference = 0.0;  // |file - checkpoint|, before any cast
   std::string max_tensor;
+  struct Each {
+    std::string name;
+    const char* rule = "";  // "copied", "merged", "quantised"
+    int64_t elements = 0;
+    double difference = 0.0;  // the largest
+    int64_t wrong = 0;        // elements outside what the rule allows
+  };
+  std::vector<Each> each;          // in the order of the file's layout
   std::vector<std::string> wrong;  // what is missing, too many, or differs: one sentence each
 };
 
