@@ -75,7 +75,7 @@ describe.runIf(runnable)('the workbench', () => {
     host = await startFakeHost({ empty: true });
     for (const [path, command] of [
       ['/', 'npm run demo'],
-      ['/runs', 'npx caravan train run.yaml'],
+      ['/experiments', 'npx caravan train run.yaml'],
       ['/chat', 'npx caravan model add DIR'],
       ['/jobs', 'npm run demo'],
     ] as const) {
@@ -195,15 +195,30 @@ describe.runIf(runnable)('the workbench', () => {
     await page.getByText('The loss was not finite for three steps in a row').waitFor();
   });
 
-  test('runs: sort, filter, choose, compare', async () => {
+  test('experiments: sort, filter, choose, compare', async () => {
     await open('/runs');
     const names = () => page.locator('tbody td.name a').allTextContents();
     await expect.poll(async () => (await names()).length).toBe(7);
+    expect(page.url()).toContain('/experiments');
     await page.getByRole('button', { name: 'Run', exact: true }).click();
     await expect.poll(names).toEqual([...(await names())].sort());
-    await page.getByRole('searchbox', { name: 'Filter runs' }).fill('pesc completed');
+    const filter = page.getByRole('searchbox', { name: 'Filter runs' });
+    await filter.fill('method = pesc and state = completed');
     await expect.poll(async () => (await names()).sort()).toEqual(['no-balance', 'pesc-16-experts']);
-    await page.getByRole('searchbox').fill('');
+    expect(page.url()).toContain('filter=');
+    // What is wrong is shown under its place; what was found last stays.
+    await filter.fill('method = pesc and los < 1');
+    await page.getByText('do you mean loss?').waitFor();
+    expect(await page.locator('#filter-problem pre').textContent()).toBe(`${' '.repeat(18)}^^^`);
+    expect((await names()).sort()).toEqual(['no-balance', 'pesc-16-experts']);
+    await filter.fill('');
+    await page.getByRole('combobox', { name: 'Group by' }).selectOption('method');
+    await page
+      .getByRole('rowheader', { name: /^lora 1 run/ })
+      .or(page.getByText('1 run', { exact: true }))
+      .first()
+      .waitFor();
+    await page.getByRole('combobox', { name: 'Group by' }).selectOption('');
     await page.getByRole('checkbox', { name: /demo-lora-r64/ }).check();
     await page.getByRole('checkbox', { name: /no-balance/ }).check();
     await page.getByRole('button', { name: /^Compare/ }).click();
@@ -214,6 +229,65 @@ describe.runIf(runnable)('the workbench', () => {
     await page.getByRole('rowheader', { name: 'seqLen' }).waitFor();
   });
 
+  test('experiments by keyboard alone: star, tag, archive, trash and back', async () => {
+    await open('/experiments');
+    await page.getByRole('link', { name: 'demo-lora-r64' }).waitFor();
+    const marks = () => {
+      const { starred, tags, archived, trashedAt } = host.runs.find(({ run }) => run.id === 'r2')!.run;
+      return { starred, tags, archived, trashed: trashedAt !== null };
+    };
+    await page.keyboard.press('/');
+    await page.keyboard.type('lora');
+    await page.keyboard.press('ArrowDown');
+    await expect
+      .poll(() => page.evaluate(() => document.activeElement?.textContent))
+      .toContain('demo-lora-r64');
+    await page.keyboard.press('s');
+    await expect.poll(marks).toMatchObject({ starred: true });
+    await page.keyboard.press('l');
+    await page.getByRole('dialog', { name: 'Tags of demo-lora-r64' }).waitFor();
+    await page.getByRole('textbox', { name: 'New tag' }).focus();
+    await page.keyboard.type('not a tag');
+    await page.getByText('a tag is one word').waitFor();
+    await page.keyboard.press('Control+a');
+    await page.keyboard.type('paper');
+    await page.keyboard.press('Enter');
+    await expect.poll(marks).toMatchObject({ tags: ['paper'] });
+    await page.keyboard.press('Escape');
+    await page.getByRole('dialog').waitFor({ state: 'detached' });
+    await page.keyboard.press('e');
+    await expect.poll(marks).toMatchObject({ archived: true });
+    await page.getByRole('button', { name: 'Undo' }).focus();
+    await page.keyboard.press('Enter');
+    await expect.poll(marks).toMatchObject({ archived: false });
+    await page.locator('tbody tr[data-index="0"]').focus();
+    await page.keyboard.press('#');
+    await expect.poll(marks).toMatchObject({ trashed: true });
+    await page.getByText('No run matches this filter.').waitFor();
+    await page.getByRole('button', { name: 'Restore' }).focus();
+    await page.keyboard.press('Enter');
+    await expect.poll(marks).toMatchObject({ trashed: false });
+  });
+
+  test('columns and their order are remembered', async () => {
+    await open('/experiments');
+    await page.getByRole('button', { name: 'Columns' }).click();
+    await page.getByRole('searchbox', { name: 'Find a column' }).fill('learning');
+    await page.getByRole('checkbox', { name: /Learning rate/ }).check();
+    for (let i = 0; i < 20; i++)
+      await page.getByRole('button', { name: 'Move Learning rate to the left' }).click();
+    await page.keyboard.press('Escape');
+    const headers = () => page.locator('thead th button').allTextContents();
+    expect((await headers()).map((text) => text.trim()).slice(0, 3)).toEqual([
+      'Run',
+      'Learning rate',
+      'State',
+    ]);
+    await page.reload();
+    await expect.poll(async () => (await headers())[1]?.trim()).toBe('Learning rate');
+    await page.getByRole('cell', { name: '4e-4' }).waitFor();
+  });
+
   test('10,000 runs: the last row is one key away, and few rows are in the page', async () => {
     const [first] = host.runs;
     for (let i = 0; i < 10_000; i++)
@@ -221,7 +295,10 @@ describe.runIf(runnable)('the workbench', () => {
         ...first!,
         run: { ...first!.run, id: `x${i}`, name: `many-${i}`, state: 'completed', createdAt: i },
       });
-    await open('/runs');
+    await open('/experiments');
+    await expect
+      .poll(() => page.locator('table').first().getAttribute('aria-rowcount'), { timeout: 20_000 })
+      .toBe('10008');
     await page.locator('tbody tr[data-index="0"]').focus();
     await page.keyboard.press('End');
     await expect
@@ -327,13 +404,13 @@ describe.runIf(runnable)('the workbench', () => {
     const screens = {
       home: '/',
       train: '/train?from=r2',
-      runs: '/runs',
+      runs: '/experiments',
       run: '/runs/r1?step=193',
       crash: '/runs/r3',
       failed: '/runs/r5',
       settings: '/runs/r2?view=settings',
       log: '/runs/r2?view=log',
-      compare: '/runs/compare/r1,r2',
+      compare: '/experiments/compare/r1,r2',
       chat: '/chat/t1',
       'new chat': '/chat',
       jobs: '/jobs?log=j2',

@@ -47,13 +47,18 @@ export function createRoutes(): Router {
         meta: { section: 'train', title: 'Train' },
       },
       {
-        path: '/runs',
-        component: () => import('../features/runs/RunsScreen.vue'),
-        meta: { section: 'runs', title: 'Runs' },
+        path: '/experiments',
+        component: () => import('../features/experiments/ExperimentsScreen.vue'),
+        meta: { section: 'runs', title: 'Experiments' },
       },
+      { path: '/runs', redirect: '/experiments' },
       {
         path: '/runs/compare/:ids',
-        component: () => import('../features/runs/CompareScreen.vue'),
+        redirect: ({ params }) => `/experiments/compare/${String(params['ids'])}`,
+      },
+      {
+        path: '/experiments/compare/:ids',
+        component: () => import('../features/experiments/CompareScreen.vue'),
         meta: { section: 'runs', title: 'Compare runs' },
         props: true,
       },

@@ -1,9 +1,13 @@
 import { defineStore } from 'pinia';
 import { computed, shallowRef, triggerRef } from 'vue';
+import type { CallInput } from '../../core/shared/contract/contract.ts';
 import type { Run } from '../../core/shared/run/run.ts';
 import { isLive } from '../../core/shared/run/transitions.ts';
 import { useFrameBatch } from '../composables/useFrameBatch.ts';
 import { useHost } from './host.ts';
+
+/** Runs that are asked for at once. */
+const pageSize = 250;
 
 /** Every run, as the host last told it. */
 export const useRunStore = defineStore('run', () => {
@@ -14,7 +18,10 @@ export const useRunStore = defineStore('run', () => {
   const seenAt = new Map<string, number>();
   const announce = useFrameBatch(() => triggerRef(byId));
 
-  const runs = computed(() => [...byId.value.values()].sort((a, b) => b.createdAt - a.createdAt));
+  const all = computed(() => [...byId.value.values()].sort((a, b) => b.createdAt - a.createdAt));
+  /** The newest first; what lies in the trash is none of them. */
+  const runs = computed(() => all.value.filter(({ trashedAt }) => trashedAt === null));
+  const trashed = computed(() => all.value.filter(({ trashedAt }) => trashedAt !== null));
   const live = computed(() => runs.value.filter(({ state }) => isLive(state)));
 
   function put(run: Run): void {
@@ -45,11 +52,29 @@ export const useRunStore = defineStore('run', () => {
     host.onConnected(() => void refresh());
   }
 
+  /** In pages, so that the newest are on screen while thousands of older ones are on their way. */
   async function refresh(): Promise<void> {
+    const known = new Set<string>();
     try {
-      const list = await host.call('listRuns', {});
-      byId.value = new Map(list.map((run) => [run.id, run]));
-      for (const run of list) seenAt.set(run.id, Date.now());
+      for (let after: string | undefined; ;) {
+        const page = await host.call('listRuns', {
+          limit: pageSize,
+          ...(after !== undefined && { after }),
+        });
+        for (const run of page) {
+          known.add(run.id);
+          byId.value.set(run.id, run);
+          seenAt.set(run.id, Date.now());
+        }
+        announce.schedule();
+        after = page.at(-1)?.id;
+        if (page.length < pageSize) break;
+      }
+      // What was removed while the connection was away. A run that began meanwhile is newer than all of them.
+      const newest = Math.max(0, ...[...known].map((id) => byId.value.get(id)?.createdAt ?? 0));
+      for (const { id, createdAt } of byId.value.values())
+        if (!known.has(id) && createdAt <= newest) byId.value.delete(id);
+      triggerRef(byId);
       loaded.value = true;
     } catch {
       // The connection went away again; its return brings us back here.
@@ -70,8 +95,14 @@ export const useRunStore = defineStore('run', () => {
   ): Promise<void> {
     put(await host.call(name, { id }));
   }
-  async function update(id: string, change: { name?: string; note?: string }): Promise<void> {
+  async function update(id: string, change: Omit<CallInput<'updateRun'>, 'id'>): Promise<void> {
     put(await host.call('updateRun', { id, ...change }));
+  }
+  async function trash(id: string): Promise<void> {
+    put(await host.call('trashRun', { id }));
+  }
+  async function restore(id: string): Promise<void> {
+    put(await host.call('restoreRun', { id }));
   }
   async function remove(id: string): Promise<void> {
     await host.call('removeRun', { id });
@@ -79,5 +110,5 @@ export const useRunStore = defineStore('run', () => {
     announce.schedule();
   }
 
-  return { byId, runs, live, loaded, start, elapsedMs, command, update, remove };
+  return { byId, runs, trashed, live, loaded, start, elapsedMs, command, update, trash, restore, remove };
 });

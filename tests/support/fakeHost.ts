@@ -135,13 +135,15 @@ export async function startFakeHost(options: FakeHostOptions = {}): Promise<Fake
     listSources: () => world.sources,
     listMixes: () => world.mixes,
     listModels: () => world.models,
-    listRuns: () => world.runs.map(({ run }) => run),
+    listRuns: ({ after, limit }) => {
+      const all = world.runs.map(({ run }) => run);
+      return all.slice(after === undefined ? 0 : all.findIndex(({ id }) => id === after) + 1).slice(0, limit);
+    },
     getRun: ({ id }) => runOf(id).run,
     updateRun: ({ id, ...patch }) =>
-      change(id, {
-        ...(patch.name !== undefined && { name: patch.name }),
-        ...(patch.note !== undefined && { note: patch.note }),
-      }),
+      change(id, Object.fromEntries(Object.entries(patch).filter(([, value]) => value !== undefined))),
+    trashRun: ({ id }) => change(id, { trashedAt: Date.now() }),
+    restoreRun: ({ id }) => change(id, { trashedAt: null }),
     pauseRun: ({ id }) => change(id, { state: 'paused', phase: 'paused' }),
     continueRun: ({ id }) => change(id, { state: 'running', phase: 'training' }),
     stopRun: ({ id }) =>
