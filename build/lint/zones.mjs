@@ -32,8 +32,8 @@ export function importZones(root) {
   const features = foldersIn(root, 'renderer/features');
   const host = [...uiPackages, 'electron'];
   const shared = ['core/shared'];
-  // The host's side of the two processes: what speaks to them, never what runs inside them.
-  const processClients = ['data', 'engine'].flatMap((name) =>
+  // The host's side of the other processes: what speaks to them, never what runs inside them.
+  const processClients = ['data', 'engine', 'hub'].flatMap((name) =>
     ['client.ts', 'protocol.ts', 'supervision.ts', 'AddonTypes.ts'].map((file) => `core/${name}/${file}`),
   );
   return [
@@ -78,6 +78,8 @@ export function importZones(root) {
       never: [...host, 'better-sqlite3', 'onnxruntime-*'],
     },
     { folder: 'core/data/client.ts', never: [...host, ...nativePackages] },
+    // Speaks to strangers: it loads nothing native and knows no service.
+    { folder: 'core/hub', may: [...shared, 'core/process'], never: [...host, ...nativePackages] },
     {
       folder: 'core/host',
       may: [

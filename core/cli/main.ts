@@ -11,6 +11,7 @@ export const verbs: Record<string, () => Promise<{ verb: Verb }>> = {
   doctor: () => import('./verbs/doctor.ts'),
   demo: () => import('./verbs/demo.ts'),
   import: () => import('./verbs/import.ts'),
+  hub: () => import('./verbs/hub.ts'),
   recipe: () => import('./verbs/recipe.ts'),
   mix: () => import('./verbs/mix.ts'),
   mixes: () => import('./verbs/mixes.ts'),

@@ -1,8 +1,10 @@
 import type { DataProcess } from '../data/client.ts';
 import type { Engines } from '../engine/client.ts';
+import type { HubProcess } from '../hub/client.ts';
 import { createChatService } from '../services/chat/index.ts';
 import { createExportsService } from '../services/exports/index.ts';
 import { createDatasetsService } from '../services/datasets/index.ts';
+import { createHubService } from '../services/hub/index.ts';
 import { createJobsService } from '../services/jobs/index.ts';
 import { createModelsService } from '../services/models/index.ts';
 import { createSystemService } from '../services/system/index.ts';
@@ -24,6 +26,7 @@ export interface ComposeDeps {
   version: string;
   store: Store;
   data: DataProcess;
+  hubProcess: HubProcess;
   engines: Engines;
   emit: EmitEvent;
 }
@@ -41,8 +44,17 @@ export interface Services {
 }
 
 /** Builds every service on what it needs. The order is that of their dependence. */
-export function composeServices({ home, version, store, data, engines, emit }: ComposeDeps): Services {
+export function composeServices({
+  home,
+  version,
+  store,
+  data,
+  hubProcess,
+  engines,
+  emit,
+}: ComposeDeps): Services {
   const jobs = createJobsService({ store, emit });
+  const hub = createHubService({ home, process: hubProcess });
   // Models name runs and runs need models: the one is asked through the other once both are there.
   let training: Training | null = null;
   const models = createModelsService({
@@ -51,9 +63,18 @@ export function composeServices({ home, version, store, data, engines, emit }: C
     emit,
     jobs: jobs.jobs,
     data,
+    hub: hub.hub,
     trainedModel: async (ref) => (training ? training.trainedModel(ref) : null),
   });
-  const datasets = createDatasetsService({ store, home, emit, jobs: jobs.jobs, data, models: models.models });
+  const datasets = createDatasetsService({
+    store,
+    home,
+    emit,
+    jobs: jobs.jobs,
+    data,
+    hub: hub.hub,
+    models: models.models,
+  });
   const trainingService = createTrainingService({
     store,
     home,
@@ -74,12 +95,14 @@ export function composeServices({ home, version, store, data, engines, emit }: C
     sqliteVersion: store.sqliteVersion,
     data,
     engines,
+    hubProcess,
     trainingProcesses: () => trainingService.training.processes(),
   });
   return {
     notes: [],
     handlers: {
       ...jobs.handlers,
+      ...hub.handlers,
       ...models.handlers,
       ...datasets.handlers,
       ...trainingService.handlers,
@@ -88,9 +111,12 @@ export function composeServices({ home, version, store, data, engines, emit }: C
       ...system.handlers,
     },
     processIds: () =>
-      [...trainingService.training.processes().map(({ pid }) => pid), engines.inference.pid, data.pid].filter(
-        (pid) => pid !== null,
-      ),
+      [
+        ...trainingService.training.processes().map(({ pid }) => pid),
+        engines.inference.pid,
+        data.pid,
+        hubProcess.pid,
+      ].filter((pid) => pid !== null),
     isBusy() {
       if (trainingService.training.busy) return true;
       const list = jobs.handlers.listJobs({});

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { createDataProcess } from '../data/client.ts';
 import { createEngines } from '../engine/createEngines.ts';
+import { createHubProcess } from '../hub/client.ts';
 import type { EmitEvent } from '../shared/contract/service.ts';
 import { openStore } from '../store/openStore.ts';
 import { closeInTurn, composeServices, type Services } from './composeServices.ts';
@@ -17,8 +18,9 @@ export async function openServices(
 ): Promise<Services> {
   const store = await openStore({ file: join(home, 'caravan.db'), endedUncleanly });
   const data = createDataProcess();
+  const hubProcess = createHubProcess();
   const engines = createEngines();
-  const services = composeServices({ home, version, store, data, engines, emit });
+  const services = composeServices({ home, version, store, data, hubProcess, engines, emit });
   return {
     ...services,
     notes: store.notes,
@@ -27,6 +29,7 @@ export async function openServices(
         () => services.close(),
         () => engines.inference.close(),
         () => data.close(),
+        () => hubProcess.close(),
         () => store.close(),
       ]);
     },

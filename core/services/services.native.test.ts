@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { writeRandomModel } from '../../tests/support/randomModel.ts';
 import { needs } from '../../tests/support/skip.ts';
 import { createDataProcess, type DataProcess } from '../data/client.ts';
+import { createHubProcess } from '../hub/client.ts';
 import type { Engines } from '../engine/client.ts';
 import { createEngines } from '../engine/createEngines.ts';
 import { composeServices, type Services } from '../host/composeServices.ts';
@@ -74,6 +75,7 @@ describe.runIf(needs('addon'))('the main job', () => {
       version: '0.1.0',
       store,
       data,
+      hubProcess: createHubProcess(),
       engines,
       emit(name, payload) {
         if (name === 'answerToken') streamed += (payload as { text: string }).text;

@@ -22,6 +22,8 @@ export interface CaravanHome {
   readonly folder: string;
   /** Runs a verb to its end. */
   run(...args: string[]): Promise<CaravanResult>;
+  /** As `run`, with what it reads from standard input. */
+  runWithInput(input: string, ...args: string[]): Promise<CaravanResult>;
   /** Runs a verb with `--json` that must succeed. @returns its document, or its documents where there are several lines */
   json<T = unknown>(...args: string[]): Promise<T>;
   lines<T = unknown>(...args: string[]): Promise<T[]>;
@@ -38,12 +40,15 @@ export function makeCaravanHome(env: Record<string, string> = {}): CaravanHome {
   const base = realpathSync(mkdtempSync(join(tmpdir(), 'caravan-')));
   const home = join(base, 'home');
 
-  function start(...args: string[]) {
+  const start = (...args: string[]) => startWith(null, args);
+
+  function startWith(input: string | null, args: string[]) {
     const child = spawn(process.execPath, [command, ...args], {
       cwd: base,
       env: { ...process.env, CARAVAN_HOME: home, CARAVAN_HOST_IDLE_S: '60', ...env },
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: ['pipe', 'pipe', 'pipe'],
     });
+    child.stdin.end(input ?? '');
     let stdout = '';
     let stderr = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
@@ -66,6 +71,7 @@ export function makeCaravanHome(env: Record<string, string> = {}): CaravanHome {
     home,
     folder: base,
     run: (...args) => start(...args).ended,
+    runWithInput: (input, ...args) => startWith(input, args).ended,
     async json<T>(...args: string[]) {
       return JSON.parse(await succeed(args)) as T;
     },

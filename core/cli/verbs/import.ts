@@ -1,15 +1,15 @@
-import { resolve } from 'node:path';
 import { sourceFormats, type ColumnMapping } from '../../shared/dataset/source.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import { formatCount } from '../../shared/format.ts';
 import { followJob } from '../followJob.ts';
 import { choice, flag, list, text } from '../options.ts';
+import { hubAccess, resolveFile } from '../references.ts';
 import type { Verb } from '../Verb.ts';
 
 export const verb: Verb = {
   summary: 'Bring instruction rows into the library.',
   usage:
-    'import FILE… [--name NAME] [--format FORMAT] [--map prompt=COLUMN --map answer=COLUMN] [--allow-rejects]',
+    'import FILE|hub:OWNER/NAME… [--name NAME] [--format FORMAT] [--map prompt=COLUMN --map answer=COLUMN] [--allow-rejects]',
   help: `--name NAME     what the source is called; by default the file's name
 --format FORMAT ${sourceFormats.slice(0, 6).join(', ')},
                 ${sourceFormats.slice(6).join(', ')} (default: auto)
@@ -19,6 +19,8 @@ export const verb: Verb = {
 
 Files are JSONL, JSON arrays, CSV, TSV or Parquet, text ones also as .gz or .zst, told apart by their content; several
 files make one source. auto guesses the format from columns and sample rows, and notes how sure it is.
+hub:OWNER/NAME[@REVISION][:FILES] downloads a dataset of the hub: its training split, Parquet before JSON lines before CSV;
+FILES says which instead (* within a folder, ** across them). caravan hub --help says more.
 Every row is kept, or named with file, line, field and reason. Rows that cannot be used are set aside and the others kept;
 the exit code is then 2.`,
   options: {
@@ -34,7 +36,8 @@ the exit code is then 2.`,
     const name = text(options, 'name');
     const client = await connect();
     const job = await client.call('importSource', {
-      files: words.map((file) => resolve(cwd, file)),
+      files: words.map((file) => resolveFile(cwd, file)),
+      ...hubAccess(),
       ...(name !== undefined && { name }),
       ...(format !== undefined && { format }),
       ...(mapping && { mapping }),

@@ -7,7 +7,7 @@ import { formatCount } from '../../shared/format.ts';
 import { followJob } from '../followJob.ts';
 import { flag, number, oneWord, text } from '../options.ts';
 import type { Output } from '../Output.ts';
-import { resolveReference } from '../references.ts';
+import { hubAccess, resolveReference } from '../references.ts';
 import type { Verb } from '../Verb.ts';
 import { placeInFile, readYamlFile } from '../yamlFile.ts';
 
@@ -31,7 +31,7 @@ export const verb: Verb = {
       throw await placeInFile(error, file);
     };
     if (flag(options, 'preview')) {
-      const job = await client.call('previewMix', { recipe, baseDir }).catch(inFile);
+      const job = await client.call('previewMix', { recipe, baseDir, ...hubAccess() }).catch(inFile);
       const done = await followJob(client, job, output, interrupted).catch(inFile);
       const preview = await client.call('readMixPreview', { id: done.subjectId ?? '' });
       output.document({ ...preview, matches: await readMatches(client, preview.id, matches) });
@@ -44,7 +44,12 @@ export const verb: Verb = {
       return preview.problems.length > 0 ? 2 : 0;
     }
     const job = await client
-      .call('buildMix', { recipe, baseDir, ...(out !== undefined && { outDir: resolve(cwd, out) }) })
+      .call('buildMix', {
+        recipe,
+        baseDir,
+        ...(out !== undefined && { outDir: resolve(cwd, out) }),
+        ...hubAccess(),
+      })
       .catch(inFile);
     const done = await followJob(client, job, output, interrupted).catch(inFile);
     const mix = await client.call('getMix', { id: done.subjectId ?? '' });

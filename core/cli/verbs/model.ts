@@ -4,7 +4,7 @@ import { formatBytes, formatCount } from '../../shared/format.ts';
 import { followJob } from '../followJob.ts';
 import { flag, text } from '../options.ts';
 import type { Output } from '../Output.ts';
-import { resolveReference } from '../references.ts';
+import { hubAccess, resolveReference } from '../references.ts';
 import type { Verb } from '../Verb.ts';
 
 const actions = ['add', 'inspect', 'list', 'remove', 'restore'] as const;
@@ -12,8 +12,9 @@ const actions = ['add', 'inspect', 'list', 'remove', 'restore'] as const;
 export const verb: Verb = {
   summary: 'Add models to the library, list them, or look inside one.',
   usage:
-    'model add DIR|FILE [--name NAME] [--copy] | model inspect M | model list [--trash] | model remove M [--delete] | model restore M',
-  help: `add      links a Hugging Face folder (config.json, safetensors, tokenizer.json) or a GGUF file into the library
+    'model add DIR|FILE|hub:OWNER/NAME [--name NAME] [--copy] | model inspect M | model list [--trash] | model remove M [--delete] | model restore M',
+  help: `add      links a Hugging Face folder (config.json, safetensors, tokenizer.json) or a GGUF file into the library;
+         hub:OWNER/NAME[@REVISION][:FILE.gguf] is downloaded first: see caravan hub --help
 inspect  architecture, parameters by group, tokenizer; M is a name, a folder or a GGUF file
 remove   into the trash, from which restore brings it back; nothing is deleted
 --name   what it is called; by default the folder's or file's
@@ -64,6 +65,7 @@ remove   into the trash, from which restore brings it back; nothing is deleted
           path: model,
           copy: flag(options, 'copy'),
           ...(name !== undefined && { name }),
+          ...hubAccess(),
         });
         const done = await followJob(client, job, output, interrupted);
         const added = await client.call('getModel', { id: done.subjectId ?? '' });
@@ -115,6 +117,14 @@ function describe(output: Output, model: CallResult<'inspectModel'>): void {
   const { parameters: p } = model;
   const rows: [string, string][] = [
     ['folder', model.dir],
+    ...(model.hub
+      ? [
+          ['from the hub', `${model.hub.id}@${model.hub.revision}, commit ${model.hub.commit}`] as [
+            string,
+            string,
+          ],
+        ]
+      : []),
     ['architecture', `${model.architecture} (${model.family})`],
     [
       'shape',

@@ -8,7 +8,14 @@ import { CaravanError } from '../../shared/contract/errors.ts';
 import { differences } from '../../shared/dataset/mixExport.ts';
 import { recipeProblems, type Mix, type Recipe } from '../../shared/dataset/recipe.ts';
 import type { Source } from '../../shared/dataset/source.ts';
+import {
+  isHubReference,
+  parseHubReference,
+  type HubAccess,
+  type HubOrigin,
+} from '../../shared/hub/hubReference.ts';
 import { checkName } from '../../shared/names.ts';
+import { createPauseGate, type PauseGate } from '../hub/index.ts';
 import type { JobContext } from '../jobs/index.ts';
 import type { ResolvedModel } from '../models/index.ts';
 import { createMixTable, createSourceTable } from './datasetTables.ts';
@@ -23,7 +30,7 @@ const lane = 'curation';
 
 /** Sources and mixes: what was imported, what was built from it, and where it lies. */
 export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
-  const { store, home, emit, jobs, data, models, clock = wallClock } = deps;
+  const { store, home, emit, jobs, data, hub, models, clock = wallClock } = deps;
   const sources = createSourceTable(store);
   const mixes = createMixTable(store);
   const sourcesDir = join(home, 'sources');
@@ -52,10 +59,36 @@ export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
     },
   };
 
+  /** Files as they are on this machine: those of a hub are downloaded. */
+  async function localFiles(
+    paths: readonly string[],
+    access: HubAccess | undefined,
+    context: JobContext,
+    gate?: PauseGate,
+  ): Promise<{ files: string[]; origins: HubOrigin[] }> {
+    const files: string[] = [];
+    const origins: HubOrigin[] = [];
+    for (const path of paths) {
+      if (!isHubReference(path)) {
+        files.push(path);
+        continue;
+      }
+      const fetched = await hub.fetch({ kind: 'dataset', reference: path, access }, context, gate);
+      files.push(...fetched.files);
+      origins.push(fetched.plan.origin);
+    }
+    return { files, origins };
+  }
+
   /** The sources of a recipe, imported on the way where they are files. */
-  async function gatherSources(recipe: Recipe, baseDir: string, context: JobContext): Promise<Source[]> {
+  async function gatherSources(
+    recipe: Recipe,
+    baseDir: string,
+    access: HubAccess | undefined,
+    context: JobContext,
+  ): Promise<Source[]> {
     const gathered: Source[] = [];
-    for (const [index, { name, source, path, format, mapping }] of recipe.sources.entries()) {
+    for (const [index, { name, source, path, hub: dataset, format, mapping }] of recipe.sources.entries()) {
       if (source !== undefined) {
         const known = sources.find(source);
         if (!known)
@@ -71,12 +104,17 @@ export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
         gathered.push(known);
         continue;
       }
-      const files = [path!].flat().map((file) => resolve(baseDir, file));
+      const wanted = dataset === undefined ? [path!].flat() : [asHubReference(dataset)];
+      const { files, origins } = await localFiles(
+        wanted.map((file) => (isHubReference(file) ? file : resolve(baseDir, file))),
+        access,
+        context,
+      );
       const known = sources.findByFingerprint(await fingerprintOf({ files, format, mapping }));
       const found =
         known ??
         (await importFiles(
-          { files, name: nameOfFiles(files), exact: false, format, mapping },
+          { files, name: usualName(wanted), exact: false, format, mapping, origins },
           importing,
           context,
         ));
@@ -95,10 +133,10 @@ export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
   }
 
   /** What the data process is asked for a recipe, but for the place of the result. */
-  async function gather(recipe: Recipe, baseDir: string, context: JobContext) {
+  async function gather(recipe: Recipe, baseDir: string, access: HubAccess | undefined, context: JobContext) {
     const model = recipe.model === undefined ? null : await resolveModel(recipe.model, baseDir);
     if (model) context.need(`model ${model.dir}`);
-    const gathered = await gatherSources(recipe, baseDir, context);
+    const gathered = await gatherSources(recipe, baseDir, access, context);
     return {
       recipe,
       sources: gathered.map(({ id, contentHash }) => ({ dir: join(sourcesDir, id), contentHash })),
@@ -124,6 +162,9 @@ export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
         throw new CaravanError('bad_option', `${field} must be an absolute path, not '${path}'`, {
           place: { field },
         });
+    for (const { path, hub: dataset } of recipe.sources)
+      for (const file of dataset === undefined ? [path ?? []].flat() : [asHubReference(dataset)])
+        if (isHubReference(file)) parseHubReference(file);
     const [problem] = recipeProblems(recipe);
     if (problem)
       throw new CaravanError('bad_recipe', problem.message, {
@@ -143,11 +184,12 @@ export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
     recipe: Recipe,
     baseDir: string,
     outDir: string | undefined,
+    access: HubAccess | undefined,
     context: JobContext,
   ): Promise<void> {
     await cleaned;
     const before = new Set(sources.list().map(({ id }) => id));
-    const request = await gather(recipe, baseDir, context);
+    const request = await gather(recipe, baseDir, access, context);
     const known = outDir === undefined ? null : mixes.find(outDir);
     const id = known?.id ?? randomUUID();
     const dir = outDir ?? join(mixesDir, id);
@@ -252,24 +294,34 @@ export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
         emit(of.kind === 'source' ? 'sourcesChanged' : 'mixesChanged', {});
         return { name };
       },
-      importSource({ files, name, format, mapping }) {
-        const relative = files.find((file) => !isAbsolute(file));
+      importSource({ files: paths, name, format, mapping, access }) {
+        const relative = paths.find((file) => !isAbsolute(file) && !isHubReference(file));
         if (relative !== undefined)
           throw new CaravanError('bad_option', `give files as absolute paths, not '${relative}'`, {
             place: { field: 'files' },
           });
+        for (const path of paths) if (isHubReference(path)) parseHubReference(path);
         if (name !== undefined) {
           checkName(name);
           refuseTakenName(sources, name);
         }
-        const wanted = name ?? nameOfFiles(files);
+        const wanted = name ?? usualName(paths);
+        const downloads = paths.some(isHubReference);
+        const gate = createPauseGate();
         return jobs.submit({
           kind: 'import',
           title: `import ${wanted}`,
-          lane,
+          lane: downloads ? 'hub' : lane,
+          ...(downloads && { pausing: gate }),
           async run(context) {
+            const { files, origins } = await localFiles(paths, access, context, gate);
+            if (downloads) {
+              context.endPausing();
+              // Others curate while it downloads.
+              await context.enterLane(lane);
+            }
             await cleaned;
-            const request = { files, name: wanted, exact: name !== undefined, format, mapping };
+            const request = { files, name: wanted, exact: name !== undefined, format, mapping, origins };
             const source = await importFiles(request, importing, context);
             context.setSubject(source.id);
             emit('sourcesChanged', {});
@@ -291,7 +343,7 @@ export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
         await rm(join(sourcesDir, source.id), { recursive: true, force: true });
         return {};
       },
-      buildMix({ recipe, baseDir, outDir }) {
+      buildMix({ recipe, baseDir, outDir, access }) {
         checkRecipe(recipe, { baseDir, outDir });
         return jobs.submit({
           kind: 'mix',
@@ -299,7 +351,7 @@ export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
           lane,
           needs: sourcesNeeded(recipe),
           run: (context) =>
-            buildMix(recipe, baseDir, outDir === undefined ? undefined : resolve(outDir), context),
+            buildMix(recipe, baseDir, outDir === undefined ? undefined : resolve(outDir), access, context),
         });
       },
       listMixes: () => mixes.list(),
@@ -364,6 +416,16 @@ export function createDatasetsService(deps: DatasetsDeps): DatasetsService {
       await Promise.all([cleaned, previewing.cleaned]);
     },
   };
+}
+
+/** A dataset is called what its repository is called, files what the first of them is. */
+function usualName(paths: readonly string[]): string {
+  const first = paths[0]!;
+  return isHubReference(first) ? parseHubReference(first).id.split('/').at(-1)! : nameOfFiles(paths);
+}
+
+function asHubReference(dataset: string): string {
+  return isHubReference(dataset) ? dataset : `hub:${dataset}`;
 }
 
 /** What a data process that was killed left half-written. */

@@ -3,6 +3,7 @@ import type { Clock } from '../../shared/clock.ts';
 import type { EmitEvent, Service } from '../../shared/contract/service.ts';
 import type { Mix } from '../../shared/dataset/recipe.ts';
 import type { Store } from '../../store/openStore.ts';
+import type { Hub } from '../hub/index.ts';
 import type { Jobs } from '../jobs/index.ts';
 import type { Models } from '../models/index.ts';
 import type { LookCalls } from './looking.ts';
@@ -35,6 +36,7 @@ export interface DatasetsDeps {
   emit: EmitEvent;
   jobs: Jobs;
   data: DataProcess;
+  hub: Hub;
   models: Models;
   clock?: Clock;
 }

@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createFakeHub, type FakeHub } from '../../../tests/support/fakeHub.ts';
 import { createFakeData, tinyTokenizer, type FakeData } from '../../../tests/support/fakeData.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import { mixSchema, recipeSchema } from '../../shared/dataset/recipe.ts';
@@ -14,6 +15,7 @@ import { createDatasetsService, type DatasetsService } from './index.ts';
 let dir: string;
 let store: Store;
 let data: FakeData;
+let hub: FakeHub;
 let jobs: JobsService;
 let service: DatasetsService;
 let events: string[];
@@ -88,11 +90,13 @@ beforeEach(async () => {
       return { ...counts, contentHash: `content ${mixRows}` };
     },
   });
+  hub = createFakeHub(dir, { 'ada/rows': { 'a.jsonl': 'rows', 'b.jsonl': 'rows' } });
   jobs = createJobsService({ store, emit: () => undefined });
   service = createDatasetsService({
     store,
     home: dir,
     data,
+    hub,
     jobs: jobs.jobs,
     models,
     emit: (name) => void events.push(name),
@@ -409,6 +413,31 @@ describe('previews', () => {
   });
 });
 
+test('a dataset of the hub, by import and in a recipe, keeps where it came from and is downloaded once', async () => {
+  const job = await jobs.jobs.whenEnded(
+    (await service.handlers.importSource({ files: ['hub:ada/rows@v2'], format: 'auto' })).id,
+  );
+  expect(job).toMatchObject({ state: 'completed' });
+  const source = await service.handlers.getSource({ id: job.subjectId! });
+  expect(source).toMatchObject({
+    name: 'rows',
+    files: [expect.stringMatching(/a\.jsonl$/), expect.stringMatching(/b\.jsonl$/)],
+    hub: [{ id: 'ada/rows', revision: 'v2', commit: 'c'.repeat(40) }],
+  });
+  const access = { endpoint: 'https://mirror.example', token: 'hf_x' };
+  const recipe = recipeSchema.parse({ name: 'mixed', sources: [{ name: 'r', hub: 'ada/rows@v2' }] });
+  const built = await service.handlers.buildMix({ recipe, baseDir: dir, access });
+  expect(await jobs.jobs.whenEnded(built.id)).toMatchObject({ state: 'completed' });
+  expect(hub.asked.at(-1)).toEqual({ kind: 'dataset', reference: 'hub:ada/rows@v2', access });
+  expect(await service.handlers.listSources({})).toHaveLength(1);
+  expect(() =>
+    service.handlers.buildMix({
+      recipe: recipeSchema.parse({ name: 'x', sources: [{ name: 'r', path: 'hub:ada/../rows' }] }),
+      baseDir: dir,
+    }),
+  ).toThrow(/names no repository/);
+});
+
 test('clears what a killed data process left half-written', async () => {
   mkdirSync(join(dir, 'sources', 'x.partial'), { recursive: true });
   mkdirSync(join(dir, 'mixes', '.y.partial'), { recursive: true });
@@ -416,6 +445,7 @@ test('clears what a killed data process left half-written', async () => {
     store,
     home: dir,
     data,
+    hub,
     jobs: jobs.jobs,
     models,
     emit: () => undefined,

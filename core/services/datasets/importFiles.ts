@@ -4,6 +4,7 @@ import { basename, extname, join } from 'node:path';
 import type { DataProcess } from '../../data/client.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import type { ColumnMapping, Source, SourceFormat } from '../../shared/dataset/source.ts';
+import type { HubOrigin } from '../../shared/hub/hubReference.ts';
 import { freeName } from '../../shared/names.ts';
 import type { JobContext } from '../jobs/index.ts';
 import type { SourceTable } from './datasetTables.ts';
@@ -15,6 +16,8 @@ export interface ImportRequest {
   exact: boolean;
   format: SourceFormat;
   mapping: ColumnMapping | undefined;
+  /** Where its files were downloaded from. */
+  origins: HubOrigin[];
 }
 
 /** Enough for DuckDB's sort of a million rows; more spills to disk. */
@@ -70,6 +73,7 @@ export async function importFiles(
     files,
     importedAt: now(),
     ...(mapping && { mapping }),
+    ...(request.origins.length > 0 && { hub: request.origins }),
   };
   sources.add(source, fingerprint);
   log(
@@ -93,7 +97,7 @@ export async function fingerprintOf({
   files,
   format,
   mapping,
-}: Omit<ImportRequest, 'name' | 'exact'>): Promise<string> {
+}: Omit<ImportRequest, 'name' | 'exact' | 'origins'>): Promise<string> {
   const parts = await Promise.all(
     files.map(async (file) => {
       const info = await stat(file).catch(() => null);

@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { createFakeHub } from '../../../tests/support/fakeHub.ts';
 import { createFakeData, tinyTokenizer, type FakeData } from '../../../tests/support/fakeData.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import { lookQuerySchema, type DatasetRef } from '../../shared/dataset/look.ts';
@@ -58,7 +59,15 @@ beforeEach(async () => {
   });
   jobs = createJobsService({ store, emit: () => undefined });
   const emit = () => undefined;
-  service = createDatasetsService({ store, home: dir, data, jobs: jobs.jobs, models, emit });
+  service = createDatasetsService({
+    store,
+    home: dir,
+    data,
+    hub: createFakeHub(),
+    jobs: jobs.jobs,
+    models,
+    emit,
+  });
 });
 afterEach(async () => {
   await jobs.close();

@@ -8,6 +8,7 @@ import { CaravanError } from '../../shared/contract/errors.ts';
 import type { Service } from '../../shared/contract/service.ts';
 import type { MixPreview } from '../../shared/dataset/preview.ts';
 import type { Mix, Recipe } from '../../shared/dataset/recipe.ts';
+import type { HubAccess } from '../../shared/hub/hubReference.ts';
 import type { JobContext, Jobs } from '../jobs/index.ts';
 
 export type PreviewCalls =
@@ -27,6 +28,7 @@ export interface PreviewingDeps {
   gather(
     recipe: Recipe,
     baseDir: string,
+    access: HubAccess | undefined,
     context: JobContext,
   ): Promise<Omit<RequestParams<'previewMix'>, 'outDir'>>;
   needsOf(recipe: Recipe): `source ${string}`[];
@@ -50,11 +52,16 @@ export function createPreviewing(deps: PreviewingDeps) {
     });
   }
 
-  async function preview(recipe: Recipe, baseDir: string, context: JobContext): Promise<void> {
+  async function preview(
+    recipe: Recipe,
+    baseDir: string,
+    access: HubAccess | undefined,
+    context: JobContext,
+  ): Promise<void> {
     await cleaned;
     const id = randomUUID();
     const outDir = join(dir, id);
-    const request = { ...(await deps.gather(recipe, baseDir, context)), outDir };
+    const request = { ...(await deps.gather(recipe, baseDir, access, context)), outDir };
     await data
       .request('previewMix', request, { signal: context.signal, onProgress: context.progress })
       .catch(async (error: unknown) => {
@@ -69,14 +76,14 @@ export function createPreviewing(deps: PreviewingDeps) {
   }
 
   const handlers: Service<PreviewCalls>['handlers'] = {
-    previewMix({ recipe, baseDir }) {
+    previewMix({ recipe, baseDir, access }) {
       deps.check(recipe, { baseDir });
       return jobs.submit({
         kind: 'preview',
         title: `preview ${recipe.name}`,
         lane: deps.lane,
         needs: deps.needsOf(recipe),
-        run: (context) => preview(recipe, baseDir, context),
+        run: (context) => preview(recipe, baseDir, access, context),
       });
     },
     async readMixPreview({ id }) {

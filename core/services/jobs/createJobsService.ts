@@ -10,6 +10,9 @@ import type { JobContext, Jobs, JobsDeps, JobsService, JobTask, Needed } from '.
 interface LiveJob {
   job: Job;
   task: JobTask;
+  lane: string | undefined;
+  /** Set while it waits for a lane in the midst of its work. */
+  enter: (() => void) | null;
   abort: AbortController;
   rate: Rate;
   lines: number;
@@ -80,15 +83,18 @@ export function createJobsService({ store, emit, clock = wallClock }: JobsDeps):
       endedAt: clock.now(),
     });
     entry.ended.resolve(entry.job);
-    startNext(entry.task.lane);
+    startNext(entry.lane);
   }
 
   function startNext(lane: string | undefined): void {
     if (lane === undefined || closing) return;
-    const inLane = [...live.values()].filter((entry) => entry.task.lane === lane);
-    if (inLane.some((entry) => entry.job.state !== 'queued')) return;
-    const next = inLane[0];
-    if (next) void start(next);
+    const inLane = [...live.values()].filter((entry) => entry.lane === lane);
+    if (inLane.some((entry) => entry.job.state !== 'queued' && entry.enter === null)) return;
+    // What has begun goes before what has not.
+    const next = inLane.find(({ enter }) => enter !== null) ?? inLane[0];
+    if (!next) return;
+    if (next.enter) next.enter();
+    else void start(next);
   }
 
   async function start(entry: LiveJob): Promise<void> {
@@ -139,6 +145,25 @@ export function createJobsService({ store, emit, clock = wallClock }: JobsDeps):
       },
       log: (line) => log(entry, line),
       need: (needed) => void entry.needs.add(needed),
+      enterLane(lane) {
+        const left = entry.lane;
+        return new Promise((resolve, reject) => {
+          const { signal } = entry.abort;
+          const settle = (then: () => void) => {
+            entry.enter = null;
+            signal.removeEventListener('abort', cancelled);
+            then();
+          };
+          const cancelled = () => settle(() => reject(new CaravanError('cancelled', 'it was cancelled')));
+          signal.addEventListener('abort', cancelled);
+          entry.lane = lane;
+          entry.enter = () => settle(resolve);
+          if (signal.aborted) cancelled();
+          else startNext(lane);
+          startNext(left);
+        });
+      },
+      endPausing: () => change(entry, { canPause: false }),
       setSubject: (id) => change(entry, { subjectId: id }),
     };
   }
@@ -188,6 +213,8 @@ export function createJobsService({ store, emit, clock = wallClock }: JobsDeps):
       if (closing) throw new CaravanError('interrupted', 'the workbench is closing');
       const entry: LiveJob = {
         task,
+        lane: task.lane,
+        enter: null,
         job: {
           id: randomUUID(),
           kind: task.kind,
@@ -237,7 +264,7 @@ export function createJobsService({ store, emit, clock = wallClock }: JobsDeps):
         mend: 'Wait until that has ended, or stop it.',
       });
     },
-    isLaneBusy: (lane) => [...live.values()].some((entry) => entry.task.lane === lane),
+    isLaneBusy: (lane) => [...live.values()].some((entry) => entry.lane === lane),
   };
 
   return {
@@ -255,7 +282,8 @@ export function createJobsService({ store, emit, clock = wallClock }: JobsDeps):
       cancelJob: ({ id }) => cancel(id),
       pauseJob({ id }) {
         const entry = liveIn(id, ['running'], 'paused');
-        if (!entry.task.pausing) throw new CaravanError('wrong_state', `'${entry.job.title}' cannot pause`);
+        if (!entry.task.pausing || !entry.job.canPause)
+          throw new CaravanError('wrong_state', `'${entry.job.title}' cannot pause`);
         entry.task.pausing.pause();
         setPaused(id, true);
         return entry.job;

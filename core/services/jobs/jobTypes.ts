@@ -27,6 +27,10 @@ export interface JobContext {
   setSubject(id: string): void;
   /** Keeps others from removing this until the job has ended. */
   need(needed: Needed): void;
+  /** Gives up the lane that the job is in and waits until it is first in this one. @throws `cancelled` */
+  enterLane(lane: string): Promise<void>;
+  /** From here on the job cannot pause, though its task could. */
+  endPausing(): void;
 }
 
 /** Work that takes its time. */

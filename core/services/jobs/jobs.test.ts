@@ -156,6 +156,39 @@ describe('each call in each state', () => {
   );
 });
 
+test('a job that changes its lane waits for its turn there, before what has not begun', async () => {
+  const [curating, queued] = [held({ lane: 'curation' }), held({ lane: 'curation' })];
+  const order: string[] = [];
+  const download = (name: string): JobTask => ({
+    kind: 'import',
+    title: name,
+    lane: 'hub',
+    pausing: { pause: () => undefined, resume: () => undefined },
+    async run(context) {
+      order.push(`${name} downloads`);
+      context.endPausing();
+      await context.enterLane('curation');
+      order.push(`${name} imports`);
+    },
+  });
+  service.jobs.submit(curating.task);
+  const waiting = service.jobs.submit(queued.task);
+  const [a, b] = [service.jobs.submit(download('a')), service.jobs.submit(download('b'))];
+  await curating.started;
+  await vi.waitFor(() => expect(order).toEqual(['a downloads', 'b downloads']));
+  expect(service.jobs.isLaneBusy('hub')).toBe(false);
+  expect((await service.handlers.getJob({ id: a.id })).canPause).toBe(false);
+  await expect((async () => service.handlers.pauseJob({ id: a.id }))()).rejects.toThrow(/cannot pause/);
+  service.jobs.cancel(b.id);
+  expect((await service.jobs.whenEnded(b.id)).state).toBe('cancelled');
+  curating.finish();
+  await service.jobs.whenEnded(a.id);
+  expect(order.at(-1)).toBe('a imports');
+  await queued.started;
+  queued.finish();
+  await service.jobs.whenEnded(waiting.id);
+});
+
 test('cancelling aborts the signal of a running job, and drops a queued one without running it', async () => {
   const ran = vi.fn(() => Promise.resolve());
   const dropped = vi.fn();

@@ -8,8 +8,11 @@ import { wallClock } from '../../shared/clock.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import type { TemplateTokens } from '../../shared/dataset/template.ts';
 import type { Model, ModelCheck } from '../../shared/model/model.ts';
+import { isHubReference, parseHubReference, type HubOrigin } from '../../shared/hub/hubReference.ts';
 import { isGgufPath } from '../../shared/model/modelPath.ts';
 import { checkName, freeName } from '../../shared/names.ts';
+import { createPauseGate } from '../hub/index.ts';
+import type { JobContext } from '../jobs/index.ts';
 import { fingerprintFiles, weightFiles } from './fingerprint.ts';
 import {
   copyModel,
@@ -29,11 +32,20 @@ interface TokenizerFacts {
   stopIds: number[];
 }
 
+interface NewModel {
+  dir: string;
+  /** As asked for; where it is not, the model keeps its name or gets its usual one. */
+  name: string | undefined;
+  usual: string;
+  copy: boolean;
+  origin: HubOrigin | null;
+}
+
 const giveModel = 'Give a folder with config.json, *.safetensors and tokenizer.json, or a GGUF file.';
 
 /** The model library: names for folders and GGUF files, and everything that a reference to a model can mean. */
 export function createModelsService(deps: ModelsDeps): ModelsService {
-  const { store, home, emit, jobs, data, trainedModel, clock = wallClock } = deps;
+  const { store, home, emit, jobs, data, hub, trainedModel, clock = wallClock } = deps;
   const copiesDir = join(home, 'models');
   const cleaned = removePartial(copiesDir);
   const table = createModelTable(store);
@@ -201,13 +213,101 @@ export function createModelsService(deps: ModelsDeps): ModelsService {
     return { ...base, trained };
   }
 
+  /** @param dir null where it is not known yet */
+  function checkFree(name: string | undefined, dir: string | null): void {
+    if (name === undefined) return;
+    checkName(name);
+    const holder = table.find(name);
+    if (holder && holder.dir !== dir)
+      throw new CaravanError(
+        'name_taken',
+        `a model named '${name}' is in the library already: ${holder.dir}`,
+        {
+          place: { field: 'name' },
+          mend: 'Choose another name with --name, or remove that one.',
+        },
+      );
+  }
+
+  async function add(
+    { dir, name, usual, copy, origin }: NewModel,
+    { signal, progress, setSubject, log }: JobContext,
+  ): Promise<void> {
+    await cleaned;
+    await checkKind(dir);
+    const known = table.findByDir(dir);
+    const thrown = known ? null : table.findInTrash(dir);
+    // A model that is refused is not copied first.
+    const seen = await inspect(dir);
+    const id = copy ? randomUUID() : (known?.id ?? thrown?.id ?? randomUUID());
+    const place = copy
+      ? await copyModel(
+          dir,
+          join(copiesDir, id),
+          (done, total) => progress({ done, total, unit: 'bytes', stage: 'copying' }),
+          signal,
+        )
+      : dir;
+    try {
+      const identity = await models.identityOf(
+        place,
+        (done, total) => progress({ done, total, unit: 'bytes', stage: 'hashing tensors' }),
+        signal,
+      );
+      const checks = await check(place);
+      for (const { name: what, passed, found } of checks) if (passed === false) log(`${what}: ${found}`);
+      if (signal.aborted) throw new CaravanError('cancelled', 'adding the model was cancelled');
+      const wanted = name ?? known?.name ?? thrown?.name ?? usual;
+      const from = origin ?? known?.hub ?? thrown?.hub;
+      table.save({
+        ...seen,
+        dir: place,
+        identity,
+        id,
+        name: freeName(wanted, (n) => (table.find(n)?.id ?? id) !== id),
+        addedAt: known?.addedAt ?? thrown?.addedAt ?? clock.now(),
+        ...(copy && { copiedFrom: dir }),
+        ...(!copy && known?.copiedFrom !== undefined && { copiedFrom: known.copiedFrom }),
+        ...(from && { hub: from }),
+        ...(checks.length > 0 && { checks }),
+      });
+    } catch (error) {
+      if (copy) await rm(join(copiesDir, id), { recursive: true, force: true });
+      throw error;
+    }
+    setSubject(id);
+    emit('modelsChanged', {});
+  }
+
   return {
     models,
     handlers: {
-      async addModel({ path, name, copy }) {
+      async addModel({ path, name, copy, access }) {
+        if (isHubReference(path)) {
+          // What is downloaded lies in the home already: there is nothing to copy.
+          const { id, files } = parseHubReference(path);
+          checkFree(name, null);
+          const gate = createPauseGate();
+          return jobs.submit({
+            kind: 'model',
+            title: `add model ${name ?? id} from the hub`,
+            lane: 'hub',
+            pausing: gate,
+            async run(context) {
+              const { plan } = await hub.fetch({ kind: 'model', reference: path, access }, context, gate);
+              context.endPausing();
+              const [only] = plan.files;
+              const dir = isGgufPath(only!.path) ? join(plan.dir, only!.path) : plan.dir;
+              context.need(`model ${dir}`);
+              await context.enterLane('models');
+              checkFree(name, dir);
+              const usual = files === null ? id.split('/').at(-1)! : nameOf(dir);
+              await add({ dir, name, usual, copy: false, origin: plan.origin }, context);
+            },
+          });
+        }
         const dir = await placeOf(path);
         const known = table.findByDir(dir);
-        const thrown = known ? null : table.findInTrash(dir);
         if (copy) {
           const there = known && isCopy(known) ? known : table.findCopyOf(dir);
           if (there)
@@ -216,67 +316,13 @@ export function createModelsService(deps: ModelsDeps): ModelsService {
               mend: 'Remove that one first to copy it again.',
             });
         }
-        if (name !== undefined) {
-          checkName(name);
-          const holder = table.find(name);
-          if (holder && (copy || holder.dir !== dir))
-            throw new CaravanError(
-              'name_taken',
-              `a model named '${name}' is in the library already: ${holder.dir}`,
-              {
-                place: { field: 'name' },
-                mend: 'Choose another name with --name, or remove that one.',
-              },
-            );
-        }
+        checkFree(name, copy ? null : dir);
         return jobs.submit({
           kind: 'model',
           title: `${copy ? 'copy' : 'add'} model ${name ?? nameOf(dir)}`,
           lane: 'models',
           needs: [`model ${dir}`],
-          async run({ signal, progress, setSubject, log }) {
-            await cleaned;
-            await checkKind(dir);
-            // A model that is refused is not copied first.
-            const seen = await inspect(dir);
-            const id = copy ? randomUUID() : (known?.id ?? thrown?.id ?? randomUUID());
-            const place = copy
-              ? await copyModel(
-                  dir,
-                  join(copiesDir, id),
-                  (done, total) => progress({ done, total, unit: 'bytes', stage: 'copying' }),
-                  signal,
-                )
-              : dir;
-            try {
-              const identity = await models.identityOf(
-                place,
-                (done, total) => progress({ done, total, unit: 'bytes', stage: 'hashing tensors' }),
-                signal,
-              );
-              const checks = await check(place);
-              for (const { name: what, passed, found } of checks)
-                if (passed === false) log(`${what}: ${found}`);
-              if (signal.aborted) throw new CaravanError('cancelled', 'adding the model was cancelled');
-              const wanted = name ?? known?.name ?? thrown?.name ?? nameOf(dir);
-              table.save({
-                ...seen,
-                dir: place,
-                identity,
-                id,
-                name: freeName(wanted, (n) => (table.find(n)?.id ?? id) !== id),
-                addedAt: known?.addedAt ?? thrown?.addedAt ?? clock.now(),
-                ...(copy && { copiedFrom: dir }),
-                ...(!copy && known?.copiedFrom !== undefined && { copiedFrom: known.copiedFrom }),
-                ...(checks.length > 0 && { checks }),
-              });
-            } catch (error) {
-              if (copy) await rm(join(copiesDir, id), { recursive: true, force: true });
-              throw error;
-            }
-            setSubject(id);
-            emit('modelsChanged', {});
-          },
+          run: (context) => add({ dir, name, usual: nameOf(dir), copy, origin: null }, context),
         });
       },
       async previewModel({ path }) {
@@ -313,12 +359,13 @@ export function createModelsService(deps: ModelsDeps): ModelsService {
       getModel: ({ id }) => modelOf(id),
       async inspectModel({ model: ref }) {
         const { dir, name, model } = await models.resolve(ref);
-        const { checks, copiedFrom } = model ?? {};
+        const { checks, copiedFrom, hub: origin } = model ?? {};
         return {
           ...(await inspect(dir)),
           name: model?.name ?? name,
           ...(checks && { checks }),
           ...(copiedFrom !== undefined && { copiedFrom }),
+          ...(origin && { hub: origin }),
         };
       },
       trashModel({ id }) {
@@ -339,6 +386,8 @@ export function createModelsService(deps: ModelsDeps): ModelsService {
         table.remove(model.id);
         emit('modelsChanged', {});
         if (isCopy(model)) await rm(join(copiesDir, model.id), { recursive: true, force: true });
+        const isShared = [...table.list(), ...table.listTrash()].some(({ dir }) => isInside(model.dir, dir));
+        if (model.hub && !isShared) await hub.forget(model.dir);
         return {};
       },
       async tokenize({ model, texts }) {

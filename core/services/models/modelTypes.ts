@@ -5,6 +5,7 @@ import type { TemplateTokens } from '../../shared/dataset/template.ts';
 import type { Model } from '../../shared/model/model.ts';
 import type { RunConfig } from '../../shared/run/runConfig.ts';
 import type { Store } from '../../store/openStore.ts';
+import type { Hub } from '../hub/index.ts';
 import type { Jobs } from '../jobs/index.ts';
 
 export type ModelCalls =
@@ -29,6 +30,7 @@ export interface ModelsDeps {
   emit: EmitEvent;
   jobs: Jobs;
   data: DataProcess;
+  hub: Hub;
   /** The model that a run made: by run id, unique start of one, name, or the folder of a run or checkpoint; null where
    * the reference is none of these. The training service's `trainedModel`, bound late because it needs the models. */
   trainedModel: (ref: string) => Promise<TrainedModel | null>;

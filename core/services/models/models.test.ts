@@ -16,6 +16,7 @@ import {
   tinyTokenizer,
   type FakeData,
 } from '../../../tests/support/fakeData.ts';
+import { createFakeHub, type FakeHub } from '../../../tests/support/fakeHub.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import { modelSchema } from '../../shared/model/model.ts';
 import { runConfigSchema } from '../../shared/run/runConfig.ts';
@@ -26,6 +27,7 @@ import { createModelsService, type ModelsService, type TrainedModel } from './in
 let dir: string;
 let store: Store;
 let data: FakeData;
+let hub: FakeHub;
 let jobs: JobsService;
 let service: ModelsService;
 let events: string[];
@@ -45,11 +47,16 @@ beforeEach(async () => {
     checkTokenizer: () => [{ name: 'round-trip', passed: true, found: 'all of it' }],
     tokenize: ({ texts }) => ({ ids: texts.map((text) => [text.length]) }),
   });
+  hub = createFakeHub(dir, {
+    'ada/tiny': { 'config.json': '{}', 'model.safetensors': 'x', 'tokenizer.json': '{}' },
+    'ada/tiny-GGUF': { 'tiny.Q8_0.gguf': 'GGUF' },
+  });
   jobs = createJobsService({ store, emit: () => undefined });
   service = createModelsService({
     store,
     home: join(dir, 'home'),
     data,
+    hub,
     jobs: jobs.jobs,
     emit: (name) => void events.push(name),
     trainedModel: (ref) => Promise.resolve(runs.get(ref) ?? null),
@@ -107,6 +114,34 @@ test('adding the same folder again keeps its id; another folder of that name get
   ).rejects.toMatchObject({
     code: 'name_taken',
   });
+});
+
+test('adds a model of the hub, which keeps where it came from', async () => {
+  const job = await add('hub:ada/tiny@v1');
+  expect(job).toMatchObject({ state: 'completed', canPause: false });
+  const model = await service.handlers.getModel({ id: job.subjectId! });
+  expect(model).toMatchObject({
+    name: 'tiny',
+    dir: join(dir, 'hub', 'models', 'ada--tiny', 'c'.repeat(40)),
+    hub: { id: 'ada/tiny', revision: 'v1', commit: 'c'.repeat(40) },
+  });
+  expect((await service.models.resolve('tiny')).dir).toBe(model.dir);
+  // Hashed again from its folder it is still the hub's.
+  await add(model.dir);
+  expect(await service.handlers.getModel({ id: job.subjectId! })).toMatchObject({ hub: { id: 'ada/tiny' } });
+  const gguf = await add('hub:ada/tiny-GGUF:tiny.Q8_0.gguf');
+  expect(await service.handlers.getModel({ id: gguf.subjectId! })).toMatchObject({ name: 'tiny.Q8_0' });
+  await service.handlers.removeModel({ id: gguf.subjectId! });
+  expect(existsSync(join(model.dir, '..', '..', 'ada--tiny-GGUF', 'c'.repeat(40), 'tiny.Q8_0.gguf'))).toBe(
+    false,
+  );
+  expect(existsSync(model.dir)).toBe(true);
+  await service.handlers.removeModel({ id: job.subjectId! });
+  expect(existsSync(model.dir)).toBe(false);
+  await expect(service.handlers.addModel({ path: 'hub:ada/../x', copy: false })).rejects.toThrow(
+    /names no repository/,
+  );
+  expect(await add('hub:ada/none')).toMatchObject({ state: 'failed', error: { code: 'not_found' } });
 });
 
 test('a job for what is no model folder fails with the place and the mend', async () => {

@@ -18,7 +18,7 @@ import type { SystemDeps, SystemService } from './systemTypes.ts';
 
 /** What the machine has, and what Caravan's processes take of it. */
 export function createSystemService(deps: SystemDeps): SystemService {
-  const { home, version, sqliteVersion, data, engines, trainingProcesses } = deps;
+  const { home, version, sqliteVersion, data, engines, hubProcess, trainingProcesses } = deps;
   const { inference } = engines;
   type Device = CallResult<'doctor'>['devices'][number];
 
@@ -77,6 +77,7 @@ export function createSystemService(deps: SystemDeps): SystemService {
         const processes = [
           { name: 'host', pid: process.pid },
           ...(data.pid === null ? [] : [{ name: 'data', pid: data.pid }]),
+          ...(hubProcess.pid === null ? [] : [{ name: 'downloads', pid: hubProcess.pid }]),
           ...(inference.pid === null ? [] : [{ name: 'chat and scoring', pid: inference.pid }]),
           ...trainingProcesses(),
         ];

@@ -21,6 +21,7 @@ beforeEach(() => {
     sqliteVersion: '3.54.1',
     data: createFakeData(),
     engines,
+    hubProcess: { pid: null },
     trainingProcesses: () => [{ name: 'training first', pid: process.pid, runId: 'abc' }],
   });
 });

@@ -12,6 +12,7 @@ export interface SystemDeps {
   sqliteVersion: string;
   data: DataProcess;
   engines: Engines;
+  hubProcess: { readonly pid: number | null };
   /** Engine processes that train: the training service's `processes`. */
   trainingProcesses: () => { name: string; pid: number }[];
 }

@@ -44,6 +44,7 @@ import {
   sourceRowSchema,
   sourceSchema,
 } from '../dataset/source.ts';
+import { hubAccessSchema, hubKinds, hubPlanSchema } from '../hub/hubReference.ts';
 import { jobSchema } from '../job/job.ts';
 import {
   exportLayouts,
@@ -182,10 +183,12 @@ export const calls = {
     'write',
     z
       .object({
+        /** Absolute paths, or `hub:OWNER/NAME[@REVISION][:FILES]`. */
         files: z.array(z.string()).min(1),
         name: z.string().min(1).optional(),
         format: z.enum(sourceFormats).default('auto'),
         mapping: columnMappingSchema.optional(),
+        access: hubAccessSchema.optional(),
       })
       .strict(),
     jobSchema,
@@ -208,12 +211,17 @@ export const calls = {
         baseDir: z.string(),
         /** Absent: below the home. */
         outDir: z.string().optional(),
+        access: hubAccessSchema.optional(),
       })
       .strict(),
     jobSchema,
   ),
   /** What building the recipe would give. The job's subject is the preview; files that the recipe names are imported. */
-  previewMix: call('write', z.object({ recipe: recipeSchema, baseDir: z.string() }).strict(), jobSchema),
+  previewMix: call(
+    'write',
+    z.object({ recipe: recipeSchema, baseDir: z.string(), access: hubAccessSchema.optional() }).strict(),
+    jobSchema,
+  ),
   /** The newest few are kept while the host lives. */
   readMixPreview: call('write', id, mixPreviewSchema),
   /** Of a mix or a preview: every row that is not in it. */
@@ -341,12 +349,37 @@ export const calls = {
     rawRowSchema.extend({ file: z.string() }),
   ),
 
+  // the hub
+  hubStatus: call(
+    'read',
+    none,
+    z.object({
+      endpoint: z.string(),
+      /** Where the token comes from that is sent there; null: there is none. */
+      token: z.enum(['environment', 'home', 'huggingface']).nullable(),
+    }),
+  ),
+  /** Keeps a token for the hub that the host speaks to, for its owner's eyes alone; null forgets it. */
+  setHubToken: call('write', z.object({ token: z.string().min(1).max(2000).nullable() }).strict(), none),
+  /** What a download would bring; downloads nothing. */
+  inspectHub: call(
+    'write',
+    z.object({ kind: z.enum(hubKinds), reference: z.string(), access: hubAccessSchema.optional() }).strict(),
+    hubPlanSchema,
+  ),
+
   // models
   /** Links a folder or GGUF file into the library; with `copy`, what it holds is copied into the home first. */
   addModel: call(
     'write',
     z
-      .object({ path: z.string(), name: z.string().min(1).optional(), copy: z.boolean().default(false) })
+      .object({
+        /** Absolute, or `hub:OWNER/NAME[@REVISION][:FILE]`, which is downloaded into the home. */
+        path: z.string(),
+        name: z.string().min(1).optional(),
+        copy: z.boolean().default(false),
+        access: hubAccessSchema.optional(),
+      })
       .strict(),
     jobSchema,
   ),

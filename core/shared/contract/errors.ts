@@ -29,6 +29,7 @@ export const errorCodes = {
   device_failed: 3,
   missing_dependency: 3,
   permission_denied: 3,
+  network_unavailable: 3,
   database_newer: 3,
   // interrupted, state kept
   interrupted: 4,

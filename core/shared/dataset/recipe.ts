@@ -12,7 +12,13 @@ export const recipeSourceSchema = z
     path: z
       .union([z.string(), z.array(z.string()).min(1)])
       .optional()
-      .describe('Files, relative to the recipe.'),
+      .describe('Files, relative to the recipe; hub:OWNER/NAME stands for those of a dataset of the hub.'),
+    hub: z
+      .string()
+      .optional()
+      .describe(
+        'A dataset of the hub, downloaded on the way: OWNER/NAME, with @REVISION and :FILES as needed.',
+      ),
     format: z.enum(sourceFormats).default('auto'),
     mapping: columnMappingSchema.optional(),
     labels: z
@@ -65,8 +71,8 @@ export const recipeSourceSchema = z
       .optional(),
   })
   .strict()
-  .refine((s) => (s.source === undefined) !== (s.path === undefined), {
-    message: 'give either `source` (a name in the library) or `path`',
+  .refine((s) => [s.source, s.path, s.hub].filter((given) => given !== undefined).length === 1, {
+    message: 'give one of `source` (a name in the library), `path` and `hub`',
   })
   .refine(
     ({ count, weight, fraction, tokens }) =>

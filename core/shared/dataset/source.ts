@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { hubOriginSchema } from '../hub/hubReference.ts';
 
 /** Formats of instruction data that import understands; `auto` guesses from columns and sample rows. */
 export const sourceFormats = [
@@ -97,6 +98,8 @@ export const sourceSchema = z.object({
   importedAt: z.number(),
   /** Own columns, where the format is `mapping`. */
   mapping: columnMappingSchema.optional(),
+  /** Where its files were downloaded from. */
+  hub: z.array(hubOriginSchema).optional(),
   /** Set while it lies in the trash. */
   trashedAt: z.number().optional(),
 });

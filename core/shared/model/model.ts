@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { hubOriginSchema } from '../hub/hubReference.ts';
 
 /** What a model's files say of it. */
 export const modelSummarySchema = z.object({
@@ -54,6 +55,8 @@ export const modelSchema = z.object({
   eosToken: z.string().nullable(),
   /** SHA-256 over all tensors; null until computed. */
   identity: z.string().nullable(),
+  /** Where it was downloaded from. */
+  hub: hubOriginSchema.exactOptional(),
   addedAt: z.number(),
   /** Where a copy in the home was made from; absent: the model is linked in its place. */
   copiedFrom: z.string().exactOptional(),
