@@ -59,8 +59,18 @@ export function importZones(root) {
     },
     // Starting and hearing other processes: both ends of what core/engine and core/data say.
     { folder: 'core/process', may: shared, never: [...host, ...nativePackages] },
-    { folder: 'core/onnx/export', may: shared, never: [...host, ...nativePackages] },
-    { folder: 'core/onnx/session', may: shared, never: [...host, 'better-sqlite3', '@duckdb/*'] },
+    // The file format: read by all that meet such a file, before ONNX Runtime does.
+    { folder: 'core/onnx/format', may: shared, never: [...host, ...nativePackages] },
+    {
+      folder: 'core/onnx/export',
+      may: [...shared, 'core/onnx/format', 'core/engine/AddonTypes.ts'],
+      never: [...host, ...nativePackages],
+    },
+    {
+      folder: 'core/onnx/session',
+      may: [...shared, 'core/onnx/format', 'core/engine/AddonTypes.ts'],
+      never: [...host, 'better-sqlite3', '@duckdb/*'],
+    },
     {
       folder: 'core/engine',
       may: [...shared, 'core/prompt', 'core/process', 'core/onnx'],
@@ -74,6 +84,7 @@ export function importZones(root) {
         'core/process',
         'core/engine/AddonTypes.ts',
         'core/engine/loadAddon.ts',
+        'core/onnx/format',
       ],
       never: [...host, 'better-sqlite3', 'onnxruntime-*'],
     },

@@ -9,8 +9,10 @@ import { CaravanError } from '../shared/contract/errors.ts';
 import { inspectBenchmark } from './benchmarks/inspectBenchmark.ts';
 import { buildMix } from './buildMix.ts';
 import { compareMixes } from './compareMixes.ts';
+import { isOnnxFolder } from '../onnx/format/isOnnxFolder.ts';
 import { exportMix } from './exportMix.ts';
 import { importSource } from './importSource.ts';
+import { hashOnnx, inspectOnnx } from './inspectOnnx.ts';
 import { describeLook } from './look/describeLook.ts';
 import { measureRows } from './look/measureRows.ts';
 import { closeLook, countLook, findLook, readLook } from './look/openLook.ts';
@@ -78,8 +80,11 @@ const handlers: { [N in RequestName]: Handler<N> } = {
   spellText: async ({ path, text }) => spellText(text, await openTokenizer(path)),
   renderConversation: async (params) => renderConversation(params, await openTokenizer(params.path)),
   checkTokenizer: async (params) => checkTokenizer(params, await openTokenizer(params.path)),
-  inspectModel: ({ dir }) => loadAddon().inspectModel(dir),
+  inspectModel: async ({ dir }) =>
+    (await isOnnxFolder(dir)) ? inspectOnnx(dir) : loadAddon().inspectModel(dir),
   async hashModel({ dir }, report) {
+    if (await isOnnxFolder(dir))
+      return { identity: await hashOnnx(dir, (path) => loadAddon().hashFile(path)) };
     const identity = await loadAddon().hashModel(dir, ({ done, total, unit }) =>
       report({ done, total, unit, stage: 'hashing tensors' }),
     );

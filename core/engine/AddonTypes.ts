@@ -8,6 +8,8 @@
  * times milliseconds, positions count from 0, ends are exclusive.
  */
 
+import type { OnnxArchitecture } from '../shared/model/onnxModel.ts';
+
 export interface Addon {
   buildInfo(): BuildInfo;
   /** The devices this build can compute on. The CPU is always the first. Takes no GPU memory. */
@@ -52,6 +54,21 @@ export interface Addon {
     rows: Int32Array[],
     onProgress: (stage: string, done: number, total: number) => boolean,
   ): Promise<ExportedModel>;
+  /** What a graph for ONNX Runtime is made from, from headers and manifests alone. @throws code `bad_option` as `planExport`. */
+  describeOnnxExport(options: ExportOptions): Promise<OnnxArchitecture>;
+  /** Writes the numbers of a graph to `path`, reads them again, and computes what the graph must give for `rows`. */
+  exportOnnx(
+    options: ExportOptions,
+    tensors: OnnxTensor[],
+    path: string,
+    rows: Int32Array[],
+    onProgress: (stage: string, done: number, total: number) => boolean,
+  ): Promise<OnnxReference>;
+  /** Rows of (tokens, vocab) of both. @throws code `bad_file` where a logit is no number */
+  compareLogits(reference: Float32Array[], other: Float32Array[], vocab: number): Promise<LogitComparison>;
+  /** An answer whose logits are computed elsewhere: the same sampling, stopping and text as {@link AddonModel.generate}'s.
+   * @throws code `bad_option` */
+  createAnswer(options: GenerateOptions, vocabSize: number, contextLength: number): AddonAnswer;
   /** Loads nothing heavy yet: {@link AddonTrainer.start} does. */
   createTrainer(options: TrainOptions, listener: TrainListener): AddonTrainer;
   /** Memory by item, parameters by group, steps; loads headers only. */
@@ -385,6 +402,11 @@ export interface GenerateOptions {
   reportExperts?: boolean;
 }
 
+export interface AddonAnswer {
+  /** @param logits of one position; unchanged. @throws `wrong_state` after the last token */
+  next(logits: Float32Array): { id: number; text: string; logprob: number; stopReason: StopReason | null };
+}
+
 export interface GeneratedToken {
   id: number;
   /** Text that became complete with this token (may be empty inside a multi-byte character). */
@@ -439,12 +461,12 @@ export interface TokenRoutes {
 // Export
 
 export type ExportLayout =
-  'peft' | 'adapter' | 'merged' | 'camelidae' | 'qwen2idae' | 'sparsetral' | 'mixtral' | 'gguf';
-export type ExportType = 'f32' | 'bf16' | 'f16' | 'q8_0' | 'q4_0';
+  'peft' | 'adapter' | 'merged' | 'camelidae' | 'qwen2idae' | 'sparsetral' | 'mixtral' | 'gguf' | 'onnx';
+export type ExportType = 'f32' | 'bf16' | 'f16' | 'q8_0' | 'q4_0' | 'int4';
 
 export interface ExportOptions {
   modelDir: string;
-  /** A checkpoint, or the folder of an adapter. */
+  /** A checkpoint, or the folder of an adapter; of `onnx` alone also '': the base as it is. */
   checkpointDir: string;
   /** How the run kept its base. */
   baseDtype: 'f32' | 'bf16' | 'nf4';
@@ -470,6 +492,37 @@ export interface ExportOptions {
   /** Ids that end an answer, EOS first. */
   eosIds: number[];
   threads?: number;
+}
+
+/** A matrix of the model in the file beside a graph: rows of all parts on top of each other. */
+export interface OnnxTensor {
+  name: string;
+  /** int4 and int8: blocks of 32 of a row share a scale (f32); x = (code - zero) * scale. The rope's: no part's numbers. */
+  form: 'f32' | 'f16' | 'int4' | 'int8' | 'rope_cos' | 'rope_sin';
+  /** In the file; of the codes where there are such. Tensors come in the order of their offsets. */
+  offset: number;
+  scalesOffset?: number;
+  zerosOffset?: number;
+  /** The rows are cut into so many matrices, each of which is transposed where `transposed`. */
+  batch: number;
+  transposed: boolean;
+  parts: OnnxTensorPart[];
+}
+
+export interface OnnxTensorPart {
+  /** Hugging Face's name, or a trained parameter's. */
+  name: string;
+  parameter: boolean;
+  rows: number;
+  cols: number;
+}
+
+export interface OnnxReference {
+  parity: Pick<ExportParity, 'reference' | 'tensors' | 'unusedExperts'>;
+  /** (tokens, vocab) of each row: what the file's numbers must give. */
+  logits: Float32Array[];
+  /** Of the run as trained, where that is another model. */
+  trained: Float32Array[] | null;
 }
 
 export interface ExportedModel {

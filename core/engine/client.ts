@@ -7,6 +7,7 @@ import type { Answer, Sampling, SpelledToken, TokenRoutes } from '../shared/chat
 import type { Message } from '../shared/dataset/source.ts';
 import type { TemplateTokens } from '../shared/dataset/template.ts';
 import type { ExportRecord } from '../shared/model/export.ts';
+import type { OnnxProvider } from '../shared/model/onnxModel.ts';
 import type { RequestParams, RequestResult } from './protocol.ts';
 import type {
   BuildInfo,
@@ -114,6 +115,8 @@ export interface InferenceEngine {
   probe(options: TrainOptions): Promise<{ stepMs: number; tokensPerSecond: number }>;
   listCheckpoints(checkpointDir: string): Promise<CheckpointInfo[]>;
   devices(): Promise<DeviceInfo[]>;
+  /** What ONNX Runtime can compute on. @throws `missing_dependency` where it does not load */
+  onnxProviders(): Promise<OnnxProvider[]>;
   /** What is there and what is missing for computing on a GPU. */
   cudaStatus(): Promise<CudaStatus>;
   buildInfo(): Promise<BuildInfo>;

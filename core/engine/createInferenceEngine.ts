@@ -61,6 +61,7 @@ export function createInferenceEngine(
     probe: (options) => engine.request('probe', { options }),
     listCheckpoints: (checkpointDir) => engine.request('listCheckpoints', { checkpointDir }),
     devices: () => engine.request('devices', {}),
+    onnxProviders: () => engine.request('onnxProviders', {}),
     cudaStatus: () => engine.request('cudaStatus', {}),
     buildInfo: () => engine.request('buildInfo', {}),
     close: () => engine.close(),

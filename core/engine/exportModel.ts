@@ -12,6 +12,7 @@ import { renderTemplate, type TemplateTokens } from '../shared/dataset/template.
 import { isAdapterLayout, type ExportRecord, type Parity } from '../shared/model/export.ts';
 import type { Addon, AddonTokenizer, ExportOptions } from './AddonTypes.ts';
 import { parityConversations } from './parityPrompts.ts';
+import { exportOnnx, writeGenerationConfig } from './exportOnnx.ts';
 import type { RequestParams } from './protocol.ts';
 import { exportedTemplate, writeTokenizerFiles } from './tokenizerFiles.ts';
 
@@ -33,11 +34,18 @@ export async function exportModel(
   await mkdir(partial, { recursive: true });
   try {
     const rows = await encode(tokenizer, template, tokens);
-    const { files, parity } = await addon.exportModel(options, rows, (stage, done, total) => {
-      tell(stage, done, total);
-      return !signal.aborted;
-    });
+    const { files, parity } =
+      layout === 'onnx'
+        ? await exportOnnx(addon, options, rows, { tell, signal, bosId: idOf(tokenizer, tokens.bos) })
+        : await addon.exportModel(options, rows, (stage, done, total) => {
+            tell(stage, done, total);
+            return !signal.aborted;
+          });
     const written = layout === 'gguf' ? [] : await writeTokenizerFiles(params, partial);
+    if (layout === 'onnx') {
+      const ends = await writeGenerationConfig(partial, options.eosIds);
+      written.splice(0, written.length, ...written.filter(({ name }) => name !== ends.name), ends);
+    }
     const prompts = await comparePrompts(addon, tokenizer, params, rows, join(partial, options.ggufFile));
     const record: ExportRecord = {
       schema: 'caravan-export-1',
@@ -45,7 +53,7 @@ export async function exportModel(
       base: { name: model.baseName, identity: model.baseIdentity },
       layout,
       type: isAdapterLayout(layout) ? null : params.type,
-      mergeInto: isAdapterLayout(layout) || !isMerging(params.run.method) ? null : params.mergeInto,
+      mergeInto: isAdapterLayout(layout) || !isMerging(params.run?.method) ? null : params.mergeInto,
       template,
       files: [...files, ...written].sort((a, b) => (a.name < b.name ? -1 : 1)),
       notes: notesOf(params),
@@ -65,7 +73,7 @@ export async function exportModel(
 
 function exportOptions(params: Params, tokenizer: AddonTokenizer, partial: string): ExportOptions {
   const { model, tokens } = params;
-  const eos = tokens.eos === null ? null : tokenizer.tokenToId(tokens.eos);
+  const eos = idOf(tokenizer, tokens.eos);
   return {
     ...model,
     layout: params.layout,
@@ -79,6 +87,10 @@ function exportOptions(params: Params, tokenizer: AddonTokenizer, partial: strin
     chatTemplate: exportedTemplate(params.template, tokens) ?? '',
     eosIds: [...new Set([...(eos === null ? [] : [eos]), ...params.stopIds])],
   };
+}
+
+function idOf(tokenizer: AddonTokenizer, token: string | null): number | null {
+  return token === null ? null : tokenizer.tokenToId(token);
 }
 
 function encode(
@@ -114,13 +126,17 @@ async function comparePrompts(
   }
 }
 
-function notesOf({ layout, model, mergeInto, run }: Params): string[] {
+function notesOf({ layout, type, model, mergeInto, run }: Params): string[] {
   const notes: string[] = [];
-  if (isMerging(run.method) && !isAdapterLayout(layout) && model.baseDtype === 'nf4')
+  if (isMerging(run?.method) && !isAdapterLayout(layout) && model.baseDtype === 'nf4')
     notes.push(
       mergeInto === 'trained'
         ? 'LoRA is merged into the dequantised NF4 base that it was trained on.'
         : 'LoRA was trained on an NF4 base and is merged into the base as stored: the loss says how far that is from the run.',
+    );
+  if (layout === 'onnx' && type === 'int4')
+    notes.push(
+      'ONNX Runtime multiplies four-bit weights with activations rounded to eight bits: the loss includes that.',
     );
   if (layout === 'camelidae' || layout === 'qwen2idae' || layout === 'sparsetral')
     notes.push('The modelling code comes from the publisher: README.md says from where.');
@@ -128,7 +144,7 @@ function notesOf({ layout, model, mergeInto, run }: Params): string[] {
 }
 
 /** Whether the method's exports merge LoRA into a base. */
-function isMerging(method: string): boolean {
+function isMerging(method: string | undefined): boolean {
   return method === 'lora' || method === 'pesc';
 }
 

@@ -1,5 +1,6 @@
 import { CaravanError } from '../shared/contract/errors.ts';
-import type { Addon } from './AddonTypes.ts';
+import type { Addon, ExportOptions } from './AddonTypes.ts';
+import { planOnnx } from './exportOnnx.ts';
 import type { RequestParams, RequestResult } from './protocol.ts';
 
 /** How the engine words a refusal: what, why, and what to use instead. */
@@ -13,7 +14,7 @@ export async function offerExports(
   const offers: RequestResult<'offerExports'> = [];
   for (const { layout, type } of asked) {
     try {
-      const { bytes, tensors } = await addon.planExport({
+      const options: ExportOptions = {
         ...model,
         layout,
         type,
@@ -26,8 +27,9 @@ export async function offerExports(
         tokenizerPath: '',
         chatTemplate: '',
         eosIds: [],
-      });
-      offers.push({ bytes, tensors, refusal: null });
+      };
+      const planned = layout === 'onnx' ? await planOnnx(addon, options) : await addon.planExport(options);
+      offers.push({ ...planned, refusal: null });
     } catch (error) {
       offers.push({ bytes: null, tensors: null, refusal: refusalOf(CaravanError.from(error)).toData() });
     }

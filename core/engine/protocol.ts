@@ -12,6 +12,7 @@ import {
   exportTypes,
   mergeBases,
 } from '../shared/model/export.ts';
+import { onnxProviderSchema } from '../shared/model/onnxModel.ts';
 import { cudaStatusSchema } from '../shared/run/cudaStatus.ts';
 import type {
   BuildInfo,
@@ -168,6 +169,7 @@ const buildInfo: z.ZodType<BuildInfo> = z.object({
 /** A run's model: its checkpoint over its base. */
 const exportedModel = z.object({
   modelDir: z.string(),
+  /** '': the base as it is. */
   checkpointDir: z.string(),
   baseDtype: z.enum(['f32', 'bf16', 'nf4']),
   doubleQuant: z.boolean(),
@@ -246,6 +248,7 @@ export const requests = {
   probe: { params: z.object({ options: trainOptions }), result: probe },
   listCheckpoints: { params: z.object({ checkpointDir: z.string() }), result: z.array(checkpointInfo) },
   devices: { params: nothing, result: z.array(deviceInfo) },
+  onnxProviders: { params: nothing, result: z.array(onnxProviderSchema) },
   cudaStatus: { params: nothing, result: cudaStatus },
   buildInfo: { params: nothing, result: buildInfo },
 } as const;

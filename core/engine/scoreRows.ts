@@ -25,7 +25,7 @@ export async function encodeTexts(
  * alone has: a token that spans the border counts to the context, as in lm-evaluation-harness.
  */
 export async function scoreRows(
-  model: AddonModel,
+  model: Pick<AddonModel, 'score'>,
   tokenizer: AddonTokenizer,
   rows: readonly { context: string; continuation: string }[],
 ): Promise<(ScoreResult & { ids: number[] })[]> {

@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
 import { encodeConversations, type EncodedConversation } from '../prompt/encodeConversations.ts';
 import { renderJinja } from '../prompt/renderJinja.ts';
 import { spellTokens } from '../prompt/spellTokens.ts';
@@ -7,7 +8,11 @@ import type { Answer, SpelledToken } from '../shared/chat/chat.ts';
 import { CaravanError } from '../shared/contract/errors.ts';
 import type { Message } from '../shared/dataset/source.ts';
 import { renderTemplate, type TemplatePiece } from '../shared/dataset/template.ts';
-import type { Addon, AddonModel, AddonTokenizer, OpenModelOptions } from './AddonTypes.ts';
+import { isOnnxFolder } from '../onnx/format/isOnnxFolder.ts';
+import { openOnnxModel, type ChatModel } from '../onnx/session/openOnnxModel.ts';
+import { findProviders, loadRuntime } from '../onnx/session/runtime.ts';
+import { graphFile, type OnnxProvider } from '../shared/model/onnxModel.ts';
+import type { Addon, AddonTokenizer, OpenModelOptions } from './AddonTypes.ts';
 import { exportModel } from './exportModel.ts';
 import { keepOpen } from './keepOpen.ts';
 import { offerExports } from './offerExports.ts';
@@ -49,12 +54,12 @@ function placed(options: OpenModelOptions, device: 'cpu' | 'cuda'): OpenModelOpt
 }
 
 export function serveInference(addon: Addon): ServedInference {
-  const models = keepOpen<AddonModel>(modelsKept);
+  const models = keepOpen<ChatModel>(modelsKept);
   const tokenizers = keepOpen<AddonTokenizer>(tokenizersKept);
   /** Exports under way, by their ids. */
   const exports = new Map<string, AbortController>();
   /** Answers under way, by their ids; the model is known once it is open. */
-  const answers = new Map<string, { cancelled: boolean; model: AddonModel | null }>();
+  const answers = new Map<string, { cancelled: boolean; model: ChatModel | null }>();
 
   /** The GPU where there is one. Asked once: none comes or goes while an engine lives, and the driver takes a while. */
   let usualDevice: Promise<'cpu' | 'cuda'> | undefined;
@@ -66,19 +71,30 @@ export function serveInference(addon: Addon): ServedInference {
     return usualDevice;
   }
 
-  async function withModel<R>(asked: OpenModelOptions, use: (model: AddonModel) => Promise<R>): Promise<R> {
+  /** Tried once likewise, and only where somebody asks: a GPU's driver may take a second. */
+  let providers: Promise<OnnxProvider[]> | undefined;
+
+  function onnxProviders(): Promise<OnnxProvider[]> {
+    providers ??= loadRuntime().then((runtime) => findProviders(runtime));
+    return providers;
+  }
+
+  async function openOnnx(dir: string): Promise<ChatModel> {
+    const runtime = await loadRuntime();
+    return openOnnxModel(dir, { runtime, providers: await onnxProviders(), addon });
+  }
+
+  async function withModel<R>(asked: OpenModelOptions, use: (model: ChatModel) => Promise<R>): Promise<R> {
+    const { modelDir } = asked;
+    if (await isOnnxFolder(modelDir))
+      return models.with(`onnx ${await changeOf(join(modelDir, graphFile))}`, () => openOnnx(modelDir), use);
     const options = placed(asked, asked.device ?? (await findUsualDevice()));
     const key = JSON.stringify(Object.entries(options).sort(([a], [b]) => (a < b ? -1 : 1)));
     return models.with(key, () => addon.openModel(options), use);
   }
 
   async function withTokenizer<R>(path: string, use: (tokenizer: AddonTokenizer) => Promise<R>): Promise<R> {
-    // A file that is written anew is another tokenizer.
-    const changed = await stat(path).then(
-      ({ mtimeMs, size }) => `${mtimeMs} ${size}`,
-      () => 'absent',
-    );
-    return tokenizers.with(`${path}\n${changed}`, () => addon.openTokenizer(path), use);
+    return tokenizers.with(await changeOf(path), () => addon.openTokenizer(path), use);
   }
 
   async function encode(
@@ -126,7 +142,7 @@ export function serveInference(addon: Addon): ServedInference {
     const { answerId, tokens, sampling } = params;
     if (answers.has(answerId))
       throw new CaravanError('bad_option', `answerId "${answerId}" is that of an answer under way`);
-    const answer = { cancelled: false, model: null as AddonModel | null };
+    const answer = { cancelled: false, model: null as ChatModel | null };
     answers.set(answerId, answer);
     const texts = batchTexts(tell);
     try {
@@ -221,6 +237,7 @@ export function serveInference(addon: Addon): ServedInference {
     },
     listCheckpoints: ({ checkpointDir }) => addon.listCheckpoints(checkpointDir),
     devices: () => addon.devices(),
+    onnxProviders,
     cudaStatus: () => addon.cudaStatus(),
     buildInfo: () => Promise.resolve(addon.buildInfo()),
   };
@@ -235,6 +252,15 @@ export function serveInference(addon: Addon): ServedInference {
       answer.model?.cancel(answerId);
     },
   };
+}
+
+/** A file that is written anew is another one. */
+async function changeOf(path: string): Promise<string> {
+  const changed = await stat(path).then(
+    ({ mtimeMs, size }) => `${mtimeMs} ${size}`,
+    () => 'absent',
+  );
+  return `${path}\n${changed}`;
 }
 
 /** An answer that is to go on ends where its text ends, without what the template puts behind answers. */

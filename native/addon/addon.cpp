@@ -7,6 +7,7 @@
 #include "addon/inference.h"
 #include "addon/machine.h"
 #include "addon/near_duplicates.h"
+#include "addon/onnx.h"
 #include "addon/overlap.h"
 #include "addon/tokenizer.h"
 #include "addon/trainer.h"
@@ -33,6 +34,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   environment->overlap_class = Napi::Persistent(OverlapObject::define(env));
   environment->model_class = Napi::Persistent(ModelObject::define(env));
   environment->trainer_class = Napi::Persistent(TrainerObject::define(env));
+  environment->answer_class = Napi::Persistent(AnswerObject::define(env));
   env.AddCleanupHook(end_environment, environment);
   measure_program();
 
@@ -57,6 +59,10 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add("openModel", ModelObject::open);
   add("planExport", plan_model_export);
   add("exportModel", export_model);
+  add("describeOnnxExport", describe_onnx_export);
+  add("exportOnnx", export_onnx);
+  add("compareLogits", compare_model_logits);
+  add("createAnswer", AnswerObject::create);
   add("createTrainer", TrainerObject::create);
   add("planTraining", plan_run);
   add("probeTraining", probe_run);

@@ -23,6 +23,7 @@ struct Environment {
   Napi::FunctionReference overlap_class;
   Napi::FunctionReference model_class;
   Napi::FunctionReference trainer_class;
+  Napi::FunctionReference answer_class;
   std::set<Running*> running;
   /// Set while this addon itself constructs an object: the classes cannot be constructed from JavaScript, whose
   /// `object.constructor` would otherwise make objects around nothing.

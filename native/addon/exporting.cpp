@@ -17,8 +17,6 @@
 
 namespace caravan::addon {
 
-namespace {
-
 ExportOptions to_export_options(Napi::Value value, const char* call) {
   OptionReader reader(value, call);
   ExportOptions options;
@@ -48,6 +46,8 @@ Napi::Value from_json(Napi::Env env, const std::string& json) {
   return parser.Get("parse").As<Napi::Function>().Call(parser, {text(env, json)});
 }
 
+namespace {
+
 struct Watched {
   Napi::FunctionReference on_progress;
   std::atomic<bool> cancelled{false};
@@ -68,49 +68,56 @@ Napi::Value plan_model_export(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Promise start_export(Napi::Env env, Napi::Value on_progress, int threads, ExportWork work) {
+  const auto watched = std::make_shared<Watched>();
+  watched->on_progress = Napi::Persistent(to_function(on_progress, "onProgress"));
+  const auto run = [work = std::move(work), threads, raw = watched.get()](Courier& courier) -> Task::Settle {
+    ExportWatch watch;
+    watch.cancelled = &raw->cancelled;
+    std::string last_stage;
+    auto last = std::chrono::steady_clock::now();
+    watch.progress = [&](const char* stage, int64_t done, int64_t total) {
+      const auto now = std::chrono::steady_clock::now();
+      if (last_stage == stage && now - last < std::chrono::milliseconds(50)) return;
+      last = now;
+      last_stage = stage;
+      courier.send([raw, stage, done, total](Napi::Env e) {
+        const Napi::Value go_on = raw->on_progress.Call({text(e, stage), number(e, done), number(e, total)});
+        if (go_on.IsBoolean() && !go_on.As<Napi::Boolean>().Value()) raw->cancelled = true;
+      });
+    };
+    const std::shared_ptr<ThreadPool> pool = make_thread_pool(threads);
+    Exec exec;
+    exec.pool = pool.get();
+    return work(exec, watch);
+  };
+  return Task::start(
+      env, {.work = run, .cancel = [raw = watched.get()] { raw->cancelled = true; }, .ended = {}, .kept = watched});
+}
+
 Napi::Value export_model(const Napi::CallbackInfo& info) {
   return promised(info.Env(), [&]() -> Napi::Value {
     ExportOptions options = to_export_options(info[0], "exportModel");
     std::vector<std::vector<int32_t>> rows = to_rows(info[1], "exportModel: rows");
-    const auto watched = std::make_shared<Watched>();
-    watched->on_progress = Napi::Persistent(to_function(info[2], "exportModel: onProgress"));
-    const auto work = [options = std::move(options), rows = std::move(rows),
-                       raw = watched.get()](Courier& courier) -> Task::Settle {
-      ExportWatch watch;
-      watch.cancelled = &raw->cancelled;
-      std::string last_stage;
-      auto last = std::chrono::steady_clock::now();
-      watch.progress = [&](const char* stage, int64_t done, int64_t total) {
-        const auto now = std::chrono::steady_clock::now();
-        if (last_stage == stage && now - last < std::chrono::milliseconds(50)) return;
-        last = now;
-        last_stage = stage;
-        courier.send([raw, stage, done, total](Napi::Env env) {
-          const Napi::Value go_on = raw->on_progress.Call({text(env, stage), number(env, done), number(env, total)});
-          if (go_on.IsBoolean() && !go_on.As<Napi::Boolean>().Value()) raw->cancelled = true;
-        });
-      };
-      const std::shared_ptr<ThreadPool> pool = make_thread_pool(options.threads);
-      Exec exec;
-      exec.pool = pool.get();
-      const TrainedModel model = TrainedModel::open(exec, options, watch);
-      const std::vector<ExportedFile> files = write_export(model, options, watch);
-      const std::string report = report_json(verify_export(model, options, rows, watch));
-      return [files, report](Napi::Env env) -> Napi::Value {
-        const Napi::Object result = Napi::Object::New(env);
-        result.Set("files", array_of(env, files, [](Napi::Env e, const ExportedFile& file) {
-                     const Napi::Object item = Napi::Object::New(e);
-                     item.Set("name", file.name);
-                     item.Set("bytes", number(e, static_cast<int64_t>(file.bytes)));
-                     return item;
-                   }));
-        result.Set("parity", from_json(env, report));
-        return result;
-      };
-    };
-    return Task::start(
-        info.Env(),
-        {.work = work, .cancel = [raw = watched.get()] { raw->cancelled = true; }, .ended = {}, .kept = watched});
+    const int threads = options.threads;
+    return start_export(info.Env(), info[2], threads,
+                        [options = std::move(options), rows = std::move(rows)](
+                            const Exec& exec, const ExportWatch& watch) -> Task::Settle {
+                          const TrainedModel model = TrainedModel::open(exec, options, watch);
+                          const std::vector<ExportedFile> files = write_export(model, options, watch);
+                          const std::string report = report_json(verify_export(model, options, rows, watch));
+                          return [files, report](Napi::Env env) -> Napi::Value {
+                            const Napi::Object result = Napi::Object::New(env);
+                            result.Set("files", array_of(env, files, [](Napi::Env e, const ExportedFile& file) {
+                                         const Napi::Object item = Napi::Object::New(e);
+                                         item.Set("name", file.name);
+                                         item.Set("bytes", number(e, static_cast<int64_t>(file.bytes)));
+                                         return item;
+                                       }));
+                            result.Set("parity", from_json(env, report));
+                            return result;
+                          };
+                        });
   });
 }
 

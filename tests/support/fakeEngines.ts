@@ -157,6 +157,7 @@ export function createFakeEngines(): FakeEngines {
               { kind: 'cpu', name: 'a processor', units: 2, totalMemoryBytes: 8e9, freeMemoryBytes: 4e9 },
             ]);
         if (name === 'cudaStatus') return () => Promise.resolve(engines.cuda);
+        if (name === 'onnxProviders') return () => Promise.resolve([{ name: 'cpu', missing: null }]);
         if (name === 'buildInfo')
           return () =>
             Promise.resolve({

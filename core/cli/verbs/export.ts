@@ -1,4 +1,4 @@
-import { resolve } from 'node:path';
+import { basename, resolve } from 'node:path';
 import type { Client } from '../../shared/contract/client.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import { formatBytes, formatCount, formatMetric } from '../../shared/format.ts';
@@ -19,8 +19,8 @@ import type { Verb, VerbContext } from '../Verb.ts';
 export const verb: Verb = {
   summary: 'Write what a run trained for other programs, and prove it equal; list and show exports.',
   usage:
-    'export RUN --format FORMAT --out DIR [--type TYPE] [--merge-into trained|original] [--shard-gib N] | export formats RUN | export list | export show DIR',
-  help: `RUN           a run's name or id, its folder, or one of its checkpoints
+    'export RUN|MODEL --format FORMAT --out DIR [--type TYPE] [--merge-into trained|original] [--shard-gib N] | export formats RUN|MODEL | export list | export show DIR',
+  help: `RUN           a run's name or id, its folder, or one of its checkpoints; for onnx also any MODEL as it came
 --format      peft        LoRA for PEFT (method lora)
               adapter     Caravan's own: LoRA, adapters and routers, small (lora, pesc)
               merged      a dense Hugging Face folder (lora, full)
@@ -29,7 +29,8 @@ export const verb: Verb = {
               sparsetral  as the published sparsetral (pesc on Llama or Mistral)
               mixtral     transformers' Mixtral (upcycle)
               gguf        one file for llama.cpp and its kin (lora, full)
---type        bf16 (default), f16 or f32; of gguf f16 (default), f32, q8_0 or q4_0
+              onnx        a graph for ONNX Runtime, with chat through it (all but upcycle)
+--type        bf16 (default), f16 or f32; of gguf f16 (default), f32, q8_0 or q4_0; of onnx f16 (default), f32 or int4
 --merge-into  trained     the base as the run kept it: dequantised where that is NF4 (default)
               original    the base as its files have it; the report says what that loses
 --shard-gib   safetensors files are cut before they grow beyond this (default 5)
@@ -90,7 +91,8 @@ async function offer({ options, output, cwd, connect }: VerbContext, reference: 
     ...(mergeInto !== undefined && { mergeInto }),
   });
   output.document(offered);
-  output.line(`${offered.run.name}, step ${offered.run.step} (${offered.run.method})`);
+  const { run, base } = offered;
+  output.line(run ? `${run.name}, step ${run.step} (${run.method})` : `${base.name}, as it came`);
   for (const { layout, type: own, bytes, refusal } of offered.formats)
     output.line(
       `  ${layout.padEnd(11)} ${
@@ -119,8 +121,8 @@ async function list({ output, connect }: VerbContext): Promise<number> {
     output.table(
       ['run', 'step', 'format', 'type', 'parity', 'folder'],
       made.map((each) => [
-        each.run.name,
-        each.run.step,
+        each.run?.name ?? basename(each.base.name),
+        each.run?.step ?? 'as it came',
         each.layout,
         each.type ?? 'as trained',
         each.parity.passed ? 'equal' : 'DIFFERS',
@@ -139,11 +141,13 @@ async function show({ output, cwd, connect }: VerbContext, word: string): Promis
   return 0;
 }
 
+/** Of a run; a model that came so is itself what is compared with. */
 const references = {
   trained: 'the run as trained',
   original_base: 'the run on its base as stored',
   dequantised: 'the very weights that the file must hold',
 } as const;
+const itself = 'the model as it came';
 
 function describe(output: Output, record: ExportRecord, dir: string): void {
   const { run, parity, files } = record;
@@ -157,7 +161,7 @@ function describe(output: Output, record: ExportRecord, dir: string): void {
   ] as const;
   const rows: [string, string][] = [
     ['folder', dir],
-    ['from', `${run.name}, step ${run.step} (${run.method})`],
+    ['from', run ? `${run.name}, step ${run.step} (${run.method})` : `${record.base.name}, as it came`],
     [
       'format',
       [record.layout, record.type, record.mergeInto && `merged into the ${record.mergeInto} base`]
@@ -175,9 +179,17 @@ function describe(output: Output, record: ExportRecord, dir: string): void {
         )}), ${formatCount(tensors.elements)} numbers compared, ${differing === 0 ? 'all as they must be' : `${differing} WRONG`}; ` +
         `largest change ${formatMetric(tensors.maxDifference)} in ${tensors.maxTensor}`,
     ],
-    ['logits', `against ${references[parity.reference]}: ${describeLogits(parity.logits)}`],
+    [
+      'logits',
+      `against ${run || parity.reference !== 'trained' ? references[parity.reference] : itself}: ${describeLogits(parity.logits)}`,
+    ],
     ...(parity.loss
-      ? [['loss', `against the run as trained: ${describeLogits(parity.loss)}`] as [string, string]]
+      ? [
+          ['loss', `against ${run ? references.trained : itself}: ${describeLogits(parity.loss)}`] as [
+            string,
+            string,
+          ],
+        ]
       : []),
     [
       'prompts',

@@ -1,4 +1,5 @@
 import type { OpenModelOptions } from '../../engine/AddonTypes.ts';
+import { storedBaseDtype } from '../../shared/model/storedDtype.ts';
 import type { ResolvedModel } from '../models/index.ts';
 
 export type BaseDtype = OpenModelOptions['baseDtype'];
@@ -23,15 +24,9 @@ export function openOptions(
       doubleQuant: config.doubleQuant,
     };
   }
-  const types = storedDtypes.map((dtype) => dtype.toUpperCase());
-  const stored = types.includes('NF4')
-    ? 'nf4'
-    : types.length > 0 && types.every((type) => type === 'BF16')
-      ? 'bf16'
-      : 'f32';
   return {
     modelDir: dir,
-    baseDtype: baseDtype ?? stored,
+    baseDtype: baseDtype ?? storedBaseDtype(storedDtypes),
     computeDtype: 'f32',
     doubleQuant: true,
     ...(adapterDir !== undefined && { checkpointDir: adapterDir }),

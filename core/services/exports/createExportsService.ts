@@ -15,7 +15,8 @@ import {
 } from '../../shared/model/export.ts';
 import { isGgufPath } from '../../shared/model/modelPath.ts';
 import type { CallParams } from '../../shared/contract/contract.ts';
-import type { ResolvedModel, TrainedModel } from '../models/index.ts';
+import type { ResolvedModel } from '../models/index.ts';
+import { exportedOf } from './exportedModel.ts';
 import type { ExportsDeps, ExportsService } from './exportTypes.ts';
 
 /** Carries runs out: each export is a job, and stays listed with what the parity gate found. */
@@ -48,22 +49,22 @@ export function createExportsService(deps: ExportsDeps): ExportsService {
             },
           );
         const resolved = await models.resolve(ref);
-        const trained = trainedOf(ref, resolved);
-        checkAsked(params, trained);
+        const { trained } = resolved;
+        checkAsked(params, resolved);
+        const exported = await exportedOf(resolved, models);
         const outDir = resolve(params.outDir);
         return jobs.submit({
           kind: 'export',
-          title: `export ${trained.runName} as ${layout}`,
+          title: `export ${exported.name} as ${layout}`,
           lane: 'exports',
           needs: [`model ${resolved.dir}`],
           async run({ signal, progress, setSubject, log }) {
-            const { config } = trained;
             const identity = await models.identityOf(
               resolved.dir,
               (done, total) => progress({ done, total, unit: 'bytes', stage: 'hashing the base' }),
               signal,
             );
-            if (trained.baseIdentity !== null && identity !== trained.baseIdentity)
+            if (trained && trained.baseIdentity !== null && identity !== trained.baseIdentity)
               throw new CaravanError(
                 'model_mismatch',
                 'the base model is not the one that this run was trained on',
@@ -74,23 +75,23 @@ export function createExportsService(deps: ExportsDeps): ExportsService {
               );
             const record = await engines.inference.export(
               {
-                model: exportedModel(resolved, trained, identity),
+                model: {
+                  ...exported.model,
+                  modelDir: resolved.dir,
+                  baseName: resolved.dir,
+                  baseIdentity: identity,
+                },
                 layout,
                 type: params.type ?? usualType(layout),
                 mergeInto: params.mergeInto,
                 outDir,
                 shardBytes: params.shardBytes,
-                name: trained.runName,
-                template: trained.template,
+                name: exported.name,
+                template: exported.template,
                 tokens: resolved.tokens,
                 tokenizerPath: resolved.tokenizerPath,
                 stopIds: resolved.stopIds,
-                run: {
-                  id: trained.runId,
-                  name: trained.runName,
-                  method: config.method,
-                  step: stepOf(trained.checkpointDir),
-                },
+                run: exported.run,
               },
               (stage, done, total) => progress({ done, total: total || null, unit: unitOf(stage), stage }),
               signal,
@@ -105,31 +106,31 @@ export function createExportsService(deps: ExportsDeps): ExportsService {
       },
       async offerExports({ run: ref, type, mergeInto, outDir }) {
         const resolved = await models.resolve(ref);
-        const trained = trainedOf(ref, resolved);
+        const exported = await exportedOf(resolved, models);
         const asked = exportLayouts.map((layout) => {
           const { types } = exportFormats[layout];
           return { layout, type: type !== undefined && types.includes(type) ? type : usualType(layout) };
         });
         const offers = await engines.inference.offerExports({
-          model: exportedModel(resolved, trained, ''),
+          model: { ...exported.model, modelDir: resolved.dir, baseName: resolved.dir, baseIdentity: '' },
           mergeInto,
           asked,
         });
         return {
-          run: {
-            id: trained.runId,
-            name: trained.runName,
-            method: trained.config.method,
-            step: stepOf(trained.checkpointDir),
+          run: exported.run,
+          base: {
+            name: resolved.model?.name ?? basename(resolved.dir),
+            dtype: exported.model.baseDtype,
           },
-          base: { name: resolved.model?.name ?? basename(resolved.dir), dtype: trained.config.baseDtype },
           formats: asked.map(({ layout, type: own }, index) => {
             const offer = offers[index]!;
+            const refusal = refusalOf({ layout, mergeInto: 'trained' }, resolved);
             return {
               layout,
               type: isAdapterLayout(layout) ? null : own,
               ...offer,
-              refusal: offer.refusal ?? refusalOf({ layout, mergeInto: 'trained' }, trained),
+              // Of a model as it came it is the one word that is true: it holds nothing that was trained.
+              refusal: resolved.trained ? (offer.refusal ?? refusal) : (refusal ?? offer.refusal),
             };
           }),
           place: outDir === undefined ? null : await describePlace(outDir),
@@ -168,29 +169,12 @@ export function createExportsService(deps: ExportsDeps): ExportsService {
   };
 }
 
-/** @throws `bad_option` where the reference is no run */
-function trainedOf(ref: string, { trained }: ResolvedModel): TrainedModel {
-  if (trained) return trained;
-  throw new CaravanError('bad_option', `'${ref}' is a model as it came, not a run`, {
-    place: { field: 'run' },
-    mend: 'Name a run: caravan runs lists them.',
-  });
-}
-
-function exportedModel(resolved: ResolvedModel, { checkpointDir, config }: TrainedModel, identity: string) {
-  return {
-    modelDir: resolved.dir,
-    checkpointDir,
-    baseDtype: config.baseDtype,
-    doubleQuant: config.doubleQuant,
-    baseName: resolved.dir,
-    baseIdentity: identity,
-  };
-}
-
-function refusalOf(asked: Parameters<typeof checkAsked>[0], trained: TrainedModel): ContractErrorData | null {
+function refusalOf(
+  asked: Parameters<typeof checkAsked>[0],
+  resolved: ResolvedModel,
+): ContractErrorData | null {
   try {
-    checkAsked(asked, trained);
+    checkAsked(asked, resolved);
     return null;
   } catch (error) {
     return CaravanError.from(error).toData();
@@ -234,8 +218,13 @@ function usualType(layout: ExportLayout): ExportType {
 /** What can be told before a job begins. */
 function checkAsked(
   { layout, type, mergeInto }: Pick<CallParams<'exportRun'>, 'layout' | 'type' | 'mergeInto'>,
-  trained: TrainedModel,
+  { dir, name, trained }: ResolvedModel,
 ): void {
+  if (!trained && layout !== 'onnx')
+    throw new CaravanError('bad_option', `'${name}' is a model as it came, not a run`, {
+      place: { field: 'run' },
+      mend: 'Name a run (caravan runs lists them); onnx alone also carries models as they came.',
+    });
   if (isAdapterLayout(layout)) {
     if (type !== undefined)
       throw new CaravanError('bad_option', `${layout} keeps the type that was trained in`, {
@@ -246,19 +235,16 @@ function checkAsked(
       throw new CaravanError('bad_option', `${layout} merges nothing`, { place: { field: 'mergeInto' } });
     return;
   }
-  if (layout !== 'gguf' && isGgufPath(trained.modelDir))
+  const base = trained?.modelDir ?? dir;
+  if (layout !== 'gguf' && isGgufPath(base))
     throw new CaravanError(
       'bad_option',
-      `the run's base is a GGUF file, which has no tokenizer.json for the layout ${layout}`,
+      `the base is a GGUF file, which has no tokenizer.json for the layout ${layout}`,
       {
-        place: { file: trained.modelDir },
-        mend: 'Use gguf, adapter or peft; or train from the Hugging Face folder of the same model.',
+        place: { file: base },
+        mend: 'Use gguf, adapter or peft; or begin from the Hugging Face folder of the same model.',
       },
     );
-}
-
-function stepOf(checkpointDir: string): number {
-  return Number(/^step-(\d+)$/.exec(basename(checkpointDir))?.[1] ?? 0);
 }
 
 function unitOf(stage: string): string {

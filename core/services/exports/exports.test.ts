@@ -7,6 +7,7 @@ import { calls } from '../../shared/contract/contract.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import type { Job } from '../../shared/job/job.ts';
 import { exportLayouts, type ExportRecord } from '../../shared/model/export.ts';
+import type { Model } from '../../shared/model/model.ts';
 import { runConfigSchema } from '../../shared/run/runConfig.ts';
 import { openStore, type Store } from '../../store/openStore.ts';
 import { createJobsService, type JobsService } from '../jobs/index.ts';
@@ -136,6 +137,34 @@ test('an export to the same place again is one export; one that differs is kept 
   expect(await ended(await ask())).toMatchObject({ state: 'completed' });
   const kept = await service.handlers.listExports({});
   expect(kept.map(({ parity }) => parity.passed)).toEqual([false]);
+});
+
+test('a model as it came is exported as ONNX, and as nothing else', async () => {
+  resolved = { ...resolved, name: 'tiny', trained: null, model: { storedDtypes: ['BF16'] } as Model };
+  let asked: unknown;
+  engines.answers.export = (request) => {
+    asked = request;
+    return Promise.resolve({ ...record(), run: null, layout: 'onnx' });
+  };
+  expect(await ended(await ask({ layout: 'onnx' }))).toMatchObject({
+    state: 'completed',
+    title: 'export tiny as onnx',
+  });
+  expect(asked).toMatchObject({
+    model: { checkpointDir: '', baseDtype: 'bf16', modelDir: '/models/tiny' },
+    type: 'f16',
+    template: 'camelidae',
+    run: null,
+  });
+  engines.answers.offerExports = (request) =>
+    Promise.resolve(request.asked.map(() => ({ bytes: 1, tensors: 1, refusal: null })));
+  const offered = await service.handlers.offerExports({ run: 'tiny', mergeInto: 'trained' });
+  expect(offered.run).toBeNull();
+  expect(offered.formats.filter(({ refusal }) => refusal === null).map(({ layout }) => layout)).toEqual([
+    'onnx',
+  ]);
+  resolved = { ...resolved, model: { storedDtypes: ['ONNX int4'] } as Model };
+  await expect(ask({ layout: 'onnx' })).rejects.toThrow('ONNX export already');
 });
 
 test('cancelling reaches the engine, and nothing is kept', async () => {

@@ -41,7 +41,8 @@ interface NewModel {
   origin: HubOrigin | null;
 }
 
-const giveModel = 'Give a folder with config.json, *.safetensors and tokenizer.json, or a GGUF file.';
+const giveModel =
+  'Give a folder with config.json, *.safetensors and tokenizer.json, the folder of an ONNX export, or a GGUF file.';
 
 /** The model library: names for folders and GGUF files, and everything that a reference to a model can mean. */
 export function createModelsService(deps: ModelsDeps): ModelsService {

@@ -19,7 +19,7 @@ export async function weightFiles(dir: string): Promise<string[]> {
   if (isGgufPath(dir)) return [dir];
   const names = await readdir(dir);
   return names
-    .filter((name) => /\.(safetensors|bin|index\.json)$/.test(name) || name === 'config.json')
+    .filter((name) => /\.(safetensors|bin|index\.json|onnx|onnx\.data)$/.test(name) || name === 'config.json')
     .sort()
     .map((name) => join(dir, name));
 }

@@ -12,6 +12,7 @@ import {
   checkProcessor,
   checkSqlite,
 } from './checks.ts';
+import { checkOnnx } from './onnxChecks.ts';
 import { checkCuda, findCudaTools } from './cudaChecks.ts';
 import { processMemory } from './processMemory.ts';
 import type { SystemDeps, SystemService } from './systemTypes.ts';
@@ -49,6 +50,10 @@ export function createSystemService(deps: SystemDeps): SystemService {
                 freeMemoryBytes,
               }));
         const cuda = build instanceof CaravanError ? null : await inference.cudaStatus();
+        const onnx =
+          build instanceof CaravanError
+            ? null
+            : await inference.onnxProviders().catch((error: unknown) => CaravanError.from(error));
         const writable = await checkHome(home);
         return {
           checks: [
@@ -56,6 +61,7 @@ export function createSystemService(deps: SystemDeps): SystemService {
             ...checkAddon(build),
             checkProcessor(),
             ...(cuda === null ? [] : checkCuda(cuda, findCudaTools())),
+            ...(onnx === null ? [] : [checkOnnx(onnx)]),
             checkMemory(),
             writable,
             ...(writable.status === 'ok' ? [await checkDisk(home)] : []),

@@ -8,6 +8,7 @@ import { calls } from '../../shared/contract/contract.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import { checkAddon, checkBrowser, checkDisk, checkHome, checkMemory, checkNode } from './checks.ts';
 import { createSystemService, type SystemService } from './index.ts';
+import { checkOnnx } from './onnxChecks.ts';
 
 let home: string;
 let engines: FakeEngines;
@@ -43,6 +44,7 @@ test('the doctor names everything it looked at, by the contract', async () => {
     'vector instructions',
     'processor',
     'GPU',
+    'ONNX Runtime',
     'memory',
     'home',
     'disk',
@@ -132,5 +134,24 @@ describe('each check', () => {
     chmodSync(join(home, 'bin', 'chromium'), 0o755);
     expect(checkBrowser(join(home, 'bin'), 'linux')).toMatchObject({ status: 'ok', found: 'chromium' });
     expect(checkBrowser('', 'darwin')).toMatchObject({ status: 'ok' });
+  });
+});
+
+test('ONNX Runtime: what computes, and why the rest does not', () => {
+  expect(
+    checkOnnx([
+      { name: 'cpu', missing: null },
+      { name: 'webgpu', missing: 'No supported adapters' },
+      { name: 'dml', missing: 'is for Windows' },
+    ]),
+  ).toEqual({
+    name: 'ONNX Runtime',
+    status: 'ok',
+    found: 'CPU; not WebGPU (No supported adapters), not DirectML (is for Windows)',
+    mend: null,
+  });
+  expect(checkOnnx(new CaravanError('missing_dependency', 'ONNX Runtime does not load'))).toMatchObject({
+    status: 'warning',
+    found: 'ONNX Runtime does not load',
   });
 });

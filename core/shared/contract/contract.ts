@@ -565,10 +565,10 @@ export const calls = {
     'write',
     z
       .object({
-        /** A run, its folder, or one of its checkpoints. */
+        /** A run, its folder, or one of its checkpoints; for ONNX also a model as it came. */
         run: modelRefSchema,
         layout: z.enum(exportLayouts),
-        /** Absent: bf16, and for GGUF f16. */
+        /** Absent: bf16, and for GGUF and ONNX f16. */
         type: z.enum(exportTypes).optional(),
         mergeInto: z.enum(mergeBases).default('trained'),
         /** Absolute; must not be there yet, or be empty. */
@@ -597,7 +597,8 @@ export const calls = {
       })
       .strict(),
     z.object({
-      run: z.object({ id: z.string(), name: z.string(), method: z.string(), step: z.number() }),
+      /** Null for a model as it came, which ONNX alone carries. */
+      run: z.object({ id: z.string(), name: z.string(), method: z.string(), step: z.number() }).nullable(),
       base: z.object({ name: z.string(), dtype: z.string() }),
       formats: z.array(exportOfferSchema),
       /** Null where no `outDir` was asked for. */

@@ -11,10 +11,11 @@ export const exportLayouts = [
   'sparsetral',
   'mixtral',
   'gguf',
+  'onnx',
 ] as const;
 export type ExportLayout = (typeof exportLayouts)[number];
 
-export const exportTypes = ['f32', 'bf16', 'f16', 'q8_0', 'q4_0'] as const;
+export const exportTypes = ['f32', 'bf16', 'f16', 'q8_0', 'q4_0', 'int4'] as const;
 export type ExportType = (typeof exportTypes)[number];
 
 /** What each is for; the types it can be written in, the usual first; none: it keeps what was trained in. */
@@ -62,6 +63,12 @@ export const exportFormats: Record<
     title: 'GGUF',
     purpose: 'One file with tokenizer and template, for llama.cpp, Ollama and LM Studio.',
     types: ['f16', 'f32', 'q8_0', 'q4_0'],
+  },
+  onnx: {
+    title: 'ONNX',
+    purpose:
+      'A graph for ONNX Runtime, experts and all, which Caravan itself talks to: int4 is the fastest on a CPU.',
+    types: ['f16', 'f32', 'int4'],
   },
 };
 
@@ -142,7 +149,8 @@ export type ExportOffer = z.infer<typeof exportOfferSchema>;
 /** export.json: a function of the run and of what was asked, so that the same export again gives the same bytes. */
 export const exportRecordSchema = z.object({
   schema: z.literal('caravan-export-1'),
-  run: z.object({ id: z.string(), name: z.string(), method: z.string(), step: z.number() }),
+  /** Null where a model was exported as it came. */
+  run: z.object({ id: z.string(), name: z.string(), method: z.string(), step: z.number() }).nullable(),
   base: z.object({ name: z.string(), identity: z.string() }),
   layout: z.enum(exportLayouts),
   /** Null for adapters, which keep the type they were trained in. */

@@ -72,32 +72,61 @@ class Comparer {
 
   /// `found`: the file's values in `type`, the checkpoint's by `origin`.
   void compare(const std::string& name, StoredType type, const TensorOrigin& origin, std::span<const float> found) {
+    finish(name, count_rule(origin), static_cast<int64_t>(found.size()), judge(type, origin, found));
+  }
+
+  /// Returns the rule's name.
+  const char* count_rule(const TensorOrigin& origin) {
+    const bool copied = model_.rule(origin) == TensorRule::copied;
+    ++(copied ? result_.copied : result_.merged);
+    return copied ? "copied" : "merged";
+  }
+  const char* count_quantised() {
+    ++result_.quantised;
+    return "quantised";
+  }
+
+  /// All of a tensor, or some of one that can be sliced.
+  Worst judge(StoredType type, const TensorOrigin& origin, std::span<const float> found) const {
     watch_.check();
     const int64_t count = static_cast<int64_t>(found.size());
-    Worst worst;
-    const bool copied = model_.rule(origin) == TensorRule::copied;
-    if (copied) {
-      ++result_.copied;
+    if (model_.rule(origin) == TensorRule::copied) {
       std::vector<float> expected(found.size());
       model_.read(origin, count, expected.data());
-      worst = judge_elements(exec_, count, [&](int64_t i) {
+      return judge_elements(exec_, count, [&](int64_t i) {
         const float want = expected[static_cast<size_t>(i)], got = found[static_cast<size_t>(i)];
         const bool same = std::bit_cast<uint32_t>(cast(type, want)) == std::bit_cast<uint32_t>(got);
         return std::pair(std::fabs(double{want} - double{got}), same);
       });
-    } else {
-      ++result_.merged;
-      std::vector<double> expected(found.size()), scale(found.size());
-      model_.expect(origin, count, expected.data(), scale.data());
-      worst = judge_elements(exec_, count, [&](int64_t i) {
-        const double want = expected[static_cast<size_t>(i)], got = double{found[static_cast<size_t>(i)]};
-        const double difference = std::fabs(want - got);
-        // The sum in fp32, then one rounding to the file's type.
-        const double sum = 4e-7 * scale[static_cast<size_t>(i)];
-        return std::pair(difference, difference <= half_step(type, std::fabs(want) + sum) + sum);
-      });
     }
-    finish(name, copied ? "copied" : "merged", count, worst);
+    std::vector<double> expected(found.size()), scale(found.size());
+    model_.expect(origin, count, expected.data(), scale.data());
+    return judge_elements(exec_, count, [&](int64_t i) {
+      const double want = expected[static_cast<size_t>(i)], got = double{found[static_cast<size_t>(i)]};
+      const double difference = std::fabs(want - got);
+      // The sum in fp32, then one rounding to the file's type.
+      const double sum = 4e-7 * scale[static_cast<size_t>(i)];
+      return std::pair(difference, difference <= half_step(type, std::fabs(want) + sum) + sum);
+    });
+  }
+
+  /// Codes of whole rows against the values that they stand for.
+  Worst judge_blocks(OnnxForm form, const TensorOrigin& origin, const BlockedRows& rows, int64_t cols) const {
+    watch_.check();
+    const int64_t count = static_cast<int64_t>(rows.scales.size()) * onnx_block;
+    std::vector<float> expected(static_cast<size_t>(count)), found(static_cast<size_t>(count));
+    model_.read(origin, count, expected.data());
+    dequantise_rows(form, rows, cols, found.data());
+    const int lowest = form == OnnxForm::int4 ? 0 : 1, highest = form == OnnxForm::int4 ? 15 : 255;
+    return judge_elements(exec_, count, [&](int64_t i) {
+      const double want = double{expected[static_cast<size_t>(i)]}, got = double{found[static_cast<size_t>(i)]};
+      const double difference = std::fabs(want - got);
+      const int code = block_code(form, rows, i);
+      // Half a step; at the end of the codes also what was cut off there: a quarter of the block's range at most.
+      const double steps = form == OnnxForm::int4 && (code == lowest || code == highest) ? 6.0 : 0.5;
+      const double step = double{rows.scales[static_cast<size_t>(i / onnx_block)]};
+      return std::pair(difference, difference <= step * steps * (1.0 + 1e-5) + 1e-30);
+    });
   }
 
   void compare_quantised(const GgufExportTensor& tensor, std::span<const std::byte> blocks) {
@@ -124,7 +153,6 @@ class Comparer {
 
   TensorComparison result() && { return std::move(result_); }
 
- private:
   void finish(const std::string& name, const char* rule, int64_t count, const Worst& worst) {
     ++result_.tensors;
     result_.each.push_back({name, rule, count, worst.difference, worst.wrong});
@@ -141,6 +169,7 @@ class Comparer {
     watch_.tell("comparing tensors", result_.tensors, 0);
   }
 
+ private:
   const Exec& exec_;
   const TrainedModel& model_;
   const ExportWatch& watch_;
@@ -222,7 +251,107 @@ void compare_gguf(const TrainedModel& model, const ExportOptions& options, Compa
   }
 }
 
+/// Rows [first, first + rows) of a blocked tensor.
+BlockedRows read_blocked(const MappedFile& file, const OnnxTensor& tensor, int64_t first, int64_t rows) {
+  const auto read = [&](uint64_t offset, int64_t row_bytes, auto& out) {
+    using T = typename std::decay_t<decltype(out)>::value_type;
+    out.resize(static_cast<size_t>(rows * row_bytes) / sizeof(T));
+    std::memcpy(out.data(), file.bytes().data() + offset + static_cast<uint64_t>(first * row_bytes),
+                out.size() * sizeof(T));
+  };
+  const int64_t blocks = tensor.cols() / onnx_block;
+  BlockedRows found;
+  read(tensor.offset, tensor.form == OnnxForm::int4 ? tensor.cols() / 2 : tensor.cols(), found.codes);
+  read(tensor.scales_offset, blocks * 4, found.scales);
+  if (tensor.form == OnnxForm::int4) read(tensor.zeros_offset, (blocks + 1) / 2, found.zeros);
+  return found;
+}
+
+/// Rows [first, first + rows) of the tensor before it was transposed, as f32.
+std::vector<float> read_plain(const MappedFile& file, const OnnxTensor& tensor, int64_t first, int64_t rows) {
+  const std::byte* data = file.bytes().data() + tensor.offset;
+  const auto at = [&](int64_t element) {
+    if (tensor.form == OnnxForm::f16) {
+      uint16_t half;
+      std::memcpy(&half, data + element * 2, 2);
+      return half_to_float(half);
+    }
+    float value;
+    std::memcpy(&value, data + element * 4, 4);
+    return value;
+  };
+  const int64_t cols = tensor.cols(), height = tensor.rows() / tensor.batch;
+  std::vector<float> values(static_cast<size_t>(rows * cols));
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t matrix = (first + row) / height, within = (first + row) % height;
+    for (int64_t col = 0; col < cols; ++col) {
+      const int64_t place = tensor.transposed ? (matrix * cols + col) * height + within : (first + row) * cols + col;
+      values[static_cast<size_t>(row * cols + col)] = at(place);
+    }
+  }
+  return values;
+}
+
+uint64_t end_of(const OnnxTensor& tensor) {
+  const auto blocks = static_cast<uint64_t>(tensor.rows() * (tensor.cols() / onnx_block));
+  uint64_t end = tensor.offset + tensor.bytes();
+  if (is_blocked(tensor.form)) end = std::max(end, tensor.scales_offset + blocks * 4);
+  if (tensor.form == OnnxForm::int4) {
+    const int64_t row_bytes = (tensor.cols() / onnx_block + 1) / 2;
+    end = std::max(end, tensor.zeros_offset + static_cast<uint64_t>(tensor.rows() * row_bytes));
+  }
+  return end;
+}
+
 }  // namespace
+
+TensorComparison compare_onnx_tensors(const Exec& exec, const TrainedModel& model,
+                                      const std::vector<OnnxTensor>& tensors, const std::string& path,
+                                      const ExportWatch& watch) {
+  Comparer comparer(exec, model, watch);
+  const MappedFile file = MappedFile::open(path);
+  std::set<std::string> missing;
+  for (const ExportTensor& tensor : list_export_tensors(model.config(), model.method(), model.train_dtype(),
+                                                        ExportLayout::merged, ExportType::f32)) {
+    missing.insert(tensor.name);
+  }
+  if (model.method().has_adapters()) {
+    MethodOptions experts = model.method();
+    experts.lora_rank = 0;
+    for (const Parameter& parameter : list_parameters(model.config(), experts)) missing.insert(parameter.name);
+  }
+  for (const OnnxTensor& tensor : tensors) {
+    if (end_of(tensor) > file.bytes().size()) {
+      comparer.wrong(tensor.name + " lies beyond the end of the file");
+      continue;
+    }
+    if (tensor.form == OnnxForm::rope_cos || tensor.form == OnnxForm::rope_sin) continue;
+    const bool blocked = is_blocked(tensor.form);
+    int64_t above = 0;  // rows of the parts before
+    for (const OnnxPart& part : tensor.parts) {
+      missing.erase(part.origin.name);
+      const char* rule = blocked ? comparer.count_quantised() : comparer.count_rule(part.origin);
+      const int64_t most =
+          model.can_slice(part.origin) ? std::max<int64_t>(1, (int64_t{1} << 24) / part.cols) : part.rows;
+      Worst worst;
+      for (int64_t row = 0; row < part.rows; row += most) {
+        const int64_t rows = std::min(most, part.rows - row);
+        TensorOrigin origin = part.origin;
+        origin.first += row * part.cols;
+        const Worst slab = blocked ? comparer.judge_blocks(tensor.form, origin,
+                                                           read_blocked(file, tensor, above + row, rows), part.cols)
+                                   : comparer.judge(tensor.form == OnnxForm::f16 ? StoredType::F16 : StoredType::F32,
+                                                    origin, read_plain(file, tensor, above + row, rows));
+        worst.difference = std::max(worst.difference, slab.difference);
+        worst.wrong += slab.wrong;
+      }
+      comparer.finish(part.origin.name, rule, part.rows * part.cols, worst);
+      above += part.rows;
+    }
+  }
+  for (const std::string& name : missing) comparer.wrong(name + " is missing");
+  return std::move(comparer).result();
+}
 
 TensorComparison compare_export_tensors(const Exec& exec, const TrainedModel& model, const ExportOptions& options,
                                         const ExportWatch& watch) {

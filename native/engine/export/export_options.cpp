@@ -9,19 +9,21 @@ namespace caravan {
 
 namespace {
 
-constexpr std::array<std::pair<ExportLayout, const char*>, 8> layouts{{{ExportLayout::peft, "peft"},
+constexpr std::array<std::pair<ExportLayout, const char*>, 9> layouts{{{ExportLayout::peft, "peft"},
                                                                        {ExportLayout::adapter, "adapter"},
                                                                        {ExportLayout::merged, "merged"},
                                                                        {ExportLayout::camelidae, "camelidae"},
                                                                        {ExportLayout::qwen2idae, "qwen2idae"},
                                                                        {ExportLayout::sparsetral, "sparsetral"},
                                                                        {ExportLayout::mixtral, "mixtral"},
-                                                                       {ExportLayout::gguf, "gguf"}}};
-constexpr std::array<std::pair<ExportType, const char*>, 5> types{{{ExportType::f32, "f32"},
+                                                                       {ExportLayout::gguf, "gguf"},
+                                                                       {ExportLayout::onnx, "onnx"}}};
+constexpr std::array<std::pair<ExportType, const char*>, 6> types{{{ExportType::f32, "f32"},
                                                                    {ExportType::bf16, "bf16"},
                                                                    {ExportType::f16, "f16"},
                                                                    {ExportType::q8_0, "q8_0"},
-                                                                   {ExportType::q4_0, "q4_0"}}};
+                                                                   {ExportType::q4_0, "q4_0"},
+                                                                   {ExportType::int4, "int4"}}};
 
 template <typename Table, typename Value>
 const char* name_in(const Table& table, Value value) {

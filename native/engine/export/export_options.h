@@ -20,21 +20,24 @@ enum class ExportLayout : uint8_t {
   sparsetral,  // as serpdotai/sparsetral-16x7B is
   mixtral,     // sparse upcycling as transformers' Mixtral
   gguf,        // one file for llama.cpp and its kin
+  onnx,        // a graph for ONNX Runtime, and one file of its numbers
 };
 const char* export_layout_name(ExportLayout layout);
 /// @throws EngineError bad_option
 ExportLayout parse_export_layout(const std::string& name);
 
-enum class ExportType : uint8_t { f32, bf16, f16, q8_0, q4_0 };
+enum class ExportType : uint8_t { f32, bf16, f16, q8_0, q4_0, int4 };
 const char* export_type_name(ExportType type);
 /// @throws EngineError bad_option
 ExportType parse_export_type(const std::string& name);
-inline bool is_quantised(ExportType type) { return type == ExportType::q8_0 || type == ExportType::q4_0; }
+inline bool is_quantised(ExportType type) {
+  return type == ExportType::q8_0 || type == ExportType::q4_0 || type == ExportType::int4;
+}
 
 struct ExportOptions {
-  std::string model_dir;  // folder or GGUF file of the base
-  std::string checkpoint_dir;
-  BaseOptions base;  // how the run kept its base
+  std::string model_dir;       // folder or GGUF file of the base
+  std::string checkpoint_dir;  // empty: the base as it is; onnx alone
+  BaseOptions base;            // how the run kept its base
   ExportLayout layout = ExportLayout::merged;
   ExportType type = ExportType::bf16;
   /// LoRA is merged into the base as its files have it, not as the run kept it.

@@ -66,6 +66,10 @@ void check_method(const MethodOptions& method, ExportLayout layout) {
                  (method.method == Method::pesc ? "adapter experts: it would load the dense part and drop them"
                                                 : "this router over upcycled experts here yet"),
              method.method == Method::pesc ? "use camelidae, sparsetral or adapter" : "use mixtral");
+    case ExportLayout::onnx:
+      if (method.method != Method::upcycle) return;
+      refuse(layout, run + ", and its graph has a place for adapter experts but not for experts that are whole FFNs",
+             "use mixtral");
   }
 }
 
@@ -162,6 +166,26 @@ void check_gguf(const ModelConfig& config) {
   if (config.family == "qwen2" && config.o_bias) refuse(layout, "the base has a bias where qwen2 has none", instead);
 }
 
+void check_onnx(const ModelConfig& config, ExportType type) {
+  if (type != ExportType::f32 && type != ExportType::f16 && type != ExportType::int4) {
+    throw EngineError("bad_option", std::string("type is \"") + export_type_name(type) +
+                                        "\"; an ONNX file is written as f32, f16 or int4");
+  }
+  if (config.head_dim % 16 != 0) {
+    refuse(ExportLayout::onnx,
+           "the base's heads have " + std::to_string(config.head_dim) +
+               " elements, and ONNX Runtime's attention rotates heads of a multiple of 16",
+           "use merged or adapter");
+  }
+  if (type != ExportType::int4) return;
+  for (const int64_t columns : {config.hidden_size, config.intermediate_size, config.q_size()}) {
+    if (columns % 32 == 0) continue;
+    refuse(ExportLayout::onnx,
+           "the base has matrices of " + std::to_string(columns) + " columns, which blocks of 32 do not divide",
+           "use type f16");
+  }
+}
+
 /// Weights of the dense model in the order of layers. `mlp`: the three FFN projections with them.
 void add_dense(const ModelConfig& config, StoredType type, bool mlp, std::vector<ExportTensor>& out, int64_t layer) {
   const auto add = [&](const std::string& name, std::vector<int64_t> shape) {
@@ -198,16 +222,22 @@ uint64_t GgufExportTensor::bytes() const {
 
 void check_layout(const ModelConfig& config, const MethodOptions& method, ExportLayout layout, ExportType type) {
   check_method(method, layout);
+  if (layout == ExportLayout::onnx) {
+    check_onnx(config, type);
+    return;
+  }
   if (layout == ExportLayout::gguf) {
-    if (type == ExportType::bf16) {
-      throw EngineError("bad_option", "type is \"bf16\"; a GGUF file is written as f32, f16, q8_0 or q4_0");
+    if (type == ExportType::bf16 || type == ExportType::int4) {
+      throw EngineError("bad_option", std::string("type is \"") + export_type_name(type) +
+                                          "\"; a GGUF file is written as f32, f16, q8_0 or q4_0");
     }
     check_gguf(config);
     return;
   }
   if (is_quantised(type)) {
-    throw EngineError("bad_option", std::string("type is \"") + export_type_name(type) +
-                                        "\", which GGUF files alone have; use bf16, f16 or f32");
+    throw EngineError("bad_option", std::string("type is \"") + export_type_name(type) + "\", which " +
+                                        (type == ExportType::int4 ? "ONNX" : "GGUF") +
+                                        " files alone have; use bf16, f16 or f32");
   }
   if (layout == ExportLayout::camelidae || layout == ExportLayout::qwen2idae || layout == ExportLayout::sparsetral) {
     check_published_code(config, layout);

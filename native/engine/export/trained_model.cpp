@@ -20,9 +20,14 @@ TrainedModel TrainedModel::open(const Exec& exec, const ExportOptions& options, 
   TrainedModel model;
   model.exec_ = exec;
   model.config_ = read_model_config(options.model_dir);
-  refuse_stored_experts(model.config_, options.model_dir);
-  model.set_ = load_trained_weights(exec, options.checkpoint_dir, model.config_);
-  model.method_ = model.set_->method();
+  if (!options.checkpoint_dir.empty()) {
+    refuse_stored_experts(model.config_, options.model_dir);
+    model.set_ = load_trained_weights(exec, options.checkpoint_dir, model.config_);
+  } else if (model.config_.experts.any()) {
+    const DType dtype = options.base.dtype == BaseDType::f32 ? DType::f32 : DType::bf16;
+    model.set_ = load_stored_experts(exec, *ModelSource::open(options.model_dir), dtype, {});
+  }
+  if (model.set_ != nullptr) model.method_ = model.set_->method();
   watch.check();
   if (!model.method_.trains_everything()) {
     const BaseOptions base = options.original_base ? stored_base_options(options.model_dir) : options.base;
@@ -58,14 +63,14 @@ void TrainedModel::list_base() {
 }
 
 const Parameter& TrainedModel::parameter(const std::string& name) const {
-  const Parameter* found = set_->find(name);
+  const Parameter* found = set_ == nullptr ? nullptr : set_->find(name);
   if (found == nullptr) throw EngineError("internal", "the checkpoint has no parameter " + name);
   return *found;
 }
 
 /// "….weight" -> its LoRA.
 bool TrainedModel::has_lora(const std::string& name) const {
-  return base_ != nullptr && name.ends_with(".weight") &&
+  return base_ != nullptr && set_ != nullptr && name.ends_with(".weight") &&
          set_->find(name.substr(0, name.size() - 7) + ".lora_a") != nullptr;
 }
 
@@ -73,20 +78,28 @@ TensorRule TrainedModel::rule(const TensorOrigin& origin) const {
   return !origin.parameter && has_lora(origin.name) ? TensorRule::merged : TensorRule::copied;
 }
 
-void TrainedModel::read_unmerged(const std::string& name, int64_t count, float* out) const {
+bool TrainedModel::can_slice(const TensorOrigin& origin) const {
+  if (origin.parameter || base_ == nullptr) return true;
+  const auto found = dense_.find(origin.name);
+  const bool in_blocks =
+      found != dense_.end() && found->second.weight != nullptr && found->second.weight->weight().nf4 != nullptr;
+  return !in_blocks && !has_lora(origin.name);
+}
+
+void TrainedModel::read_unmerged(const std::string& name, int64_t first, int64_t count, float* out) const {
   if (base_ == nullptr) {
-    convert(exec_, out, parameter(name).value, count);
+    convert(exec_, out, ConstPtr(parameter(name).value).at(first), count);
     return;
   }
   const auto found = dense_.find(name);
   if (found == dense_.end()) throw EngineError("internal", "the base has no tensor " + name);
   const Dense& dense = found->second;
   if (dense.vector != nullptr) {
-    convert(exec_, out, ConstPtr(dense.vector->as<const float>()), count);
+    convert(exec_, out, ConstPtr(dense.vector->as<const float>()).at(first), count);
   } else if (const Weight weight = dense.weight->weight(); weight.nf4 != nullptr) {
     nf4_dequantize(exec_, out, *weight.nf4);
   } else {
-    convert(exec_, out, weight.dense, count);
+    convert(exec_, out, weight.dense.at(first), count);
   }
 }
 
@@ -95,7 +108,7 @@ void TrainedModel::read(const TensorOrigin& origin, int64_t count, float* out) c
     convert(exec_, out, ConstPtr(parameter(origin.name).value).at(origin.first), count);
     return;
   }
-  read_unmerged(origin.name, count, out);
+  read_unmerged(origin.name, origin.first, count, out);
   if (!has_lora(origin.name)) return;
   const std::string prefix = origin.name.substr(0, origin.name.size() - 7);
   const Parameter& a = parameter(prefix + ".lora_a");  // (R, in)
@@ -113,7 +126,7 @@ void TrainedModel::expect(const TensorOrigin& origin, int64_t count, double* out
   if (origin.parameter) {
     convert(exec_, plain.data(), ConstPtr(parameter(origin.name).value).at(origin.first), count);
   } else {
-    read_unmerged(origin.name, count, plain.data());
+    read_unmerged(origin.name, origin.first, count, plain.data());
   }
   for (int64_t i = 0; i < count; ++i) {
     out[i] = double{plain[static_cast<size_t>(i)]};

@@ -22,7 +22,7 @@ enum class TensorRule : uint8_t {
 struct TensorOrigin {
   std::string name;        // a dense tensor's Hugging Face name, or a trained parameter's
   bool parameter = false;  // of the checkpoint, as it is
-  int64_t first = 0;       // element of the parameter
+  int64_t first = 0;       // element of the tensor; above 0 where `can_slice` alone
 };
 
 class TrainedModel {
@@ -32,11 +32,13 @@ class TrainedModel {
 
   const ModelConfig& config() const { return config_; }
   const MethodOptions& method() const { return method_; }
-  DType train_dtype() const { return set_->dtype(); }
+  DType train_dtype() const { return set_ == nullptr ? DType::f32 : set_->dtype(); }
   const std::shared_ptr<const BaseModel>& base() const { return base_; }
   const std::shared_ptr<TrainableSet>& set() const { return set_; }
 
   TensorRule rule(const TensorOrigin& origin) const;
+  /// Whether elements can be read without those before them: neither merged nor in blocks.
+  bool can_slice(const TensorOrigin& origin) const;
   /// `count` values as f32.
   void read(const TensorOrigin& origin, int64_t count, float* out) const;
   /// The same by another way: a merge is summed element by element in fp64, from the factors alone. `scale` is the largest
@@ -51,13 +53,13 @@ class TrainedModel {
   void list_base();
   const Parameter& parameter(const std::string& name) const;
   bool has_lora(const std::string& name) const;
-  void read_unmerged(const std::string& name, int64_t count, float* out) const;
+  void read_unmerged(const std::string& name, int64_t first, int64_t count, float* out) const;
 
   Exec exec_;
   ModelConfig config_;
   MethodOptions method_;
   std::shared_ptr<const BaseModel> base_;  // null where the checkpoint holds every weight
-  std::shared_ptr<TrainableSet> set_;
+  std::shared_ptr<TrainableSet> set_;      // null where nothing was trained on the base
   std::unordered_map<std::string, Dense> dense_;
 };
 

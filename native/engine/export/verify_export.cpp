@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/export/compare_tensors.h"
-#include "engine/infer/inference_model.h"
+#include "engine/export/parity_models.h"
 #include "engine/infer/log_probability.h"
 #include "engine/platform/error.h"
 
@@ -17,42 +17,14 @@ namespace caravan {
 
 namespace {
 
-// What must hold (docs/user-guide.md tells people).
-constexpr double max_difference_fp32 = 1e-3;
-constexpr double max_kl_16_bits = 1e-4;
-
-std::vector<std::vector<float>> logits_of(InferenceModel& model, std::span<const std::vector<int32_t>> rows,
-                                          const ExportWatch& watch, const char* stage) {
-  std::vector<std::vector<float>> logits;
-  for (const std::vector<int32_t>& row : rows) {
-    watch.check();
-    logits.push_back(model.logits(row));
-    watch.tell(stage, static_cast<int64_t>(logits.size()), static_cast<int64_t>(rows.size()));
-  }
-  return logits;
-}
-
-std::shared_ptr<InferenceModel> in_memory(const TrainedModel& model, std::shared_ptr<const BaseModel> base,
-                                          std::shared_ptr<TrainableSet> set, int threads) {
-  const ModelConfig& config = model.config();
-  return std::make_shared<InferenceModel>(
-      std::make_shared<const Model>(Exec(), config, std::move(base), std::move(set), config.max_sequence()), DType::f32,
-      threads);
-}
-
 /// The model whose weights are what a quantised file must hold, made in memory and not from the file.
-std::shared_ptr<const BaseModel> dequantised_base(const TrainedModel& model, const ExportOptions& options) {
-  const ModelConfig& config = model.config();
-  auto base = std::make_shared<BaseModel>();
-  base->config = config;
-  base->options = {BaseDType::f32, true, DType::f32};
-  base->layers.resize(static_cast<size_t>(config.num_layers));
+std::shared_ptr<const BaseModel> gguf_base(const TrainedModel& model, const ExportOptions& options) {
   std::unordered_map<std::string, GgufExportTensor> tensors;
-  for (GgufExportTensor& tensor : list_gguf_tensors(config, options.type)) {
+  for (GgufExportTensor& tensor : list_gguf_tensors(model.config(), options.type)) {
     const std::string name = tensor.hugging_face_name;
     tensors.emplace(name, std::move(tensor));
   }
-  const auto values = [&](const std::string& name) {
+  return base_of(model.config(), [&](const std::string& name) {
     GgufExportTensor tensor = tensors.at(name);
     tensor.interleaved_heads = 0;  // blocks lie within rows: their order does not matter to them
     std::vector<float> plain;
@@ -62,27 +34,12 @@ std::shared_ptr<const BaseModel> dequantised_base(const TrainedModel& model, con
     DeviceBuffer buffer = DeviceBuffer::of(Device::cpu, DType::f32, tensor.elements());
     dequantize_blocks(tensor.type, blocks, buffer.as<float>());
     return buffer;
-  };
-  const auto matrix = [&](const std::string& name) {
-    const std::vector<int64_t>& shape = tensors.at(name).shape;
-    return StoredWeight(values(name), DType::f32, shape[0], shape[1]);
-  };
-  base->embedding = matrix("model.embed_tokens.weight");
-  base->final_norm = values("model.norm.weight");
-  if (!config.tied_embeddings) base->head = matrix("lm_head.weight");
-  for (int64_t i = 0; i < config.num_layers; ++i) {
-    BaseLayer& layer = base->layers[static_cast<size_t>(i)];
-    const std::string prefix = "model.layers." + std::to_string(i) + ".";
-    layer.input_norm = values(prefix + "input_layernorm.weight");
-    layer.post_norm = values(prefix + "post_attention_layernorm.weight");
-    for (const Proj proj : all_projections) {
-      const std::string name = prefix + projection_name(proj);
-      layer.projections[static_cast<size_t>(proj)] = matrix(name + ".weight");
-      if (projection_has_bias(config, proj)) layer.biases[static_cast<size_t>(proj)] = values(name + ".bias");
-    }
-  }
-  return base;
+  });
 }
+
+// What must hold (docs/user-guide.md tells people).
+constexpr double max_difference_fp32 = 1e-3;
+constexpr double max_kl_16_bits = 1e-4;
 
 /// The export, by the reader that any model comes through.
 std::shared_ptr<InferenceModel> open_export(const ExportOptions& options) {
@@ -170,15 +127,7 @@ ExportReport verify_export(const TrainedModel& model, const ExportOptions& optio
   {
     const auto trained = in_memory(model, model.base(), model.set(), options.threads);
     reference = logits_of(*trained, rows, watch, "running the trained model");
-    if (trained->num_experts() > 0) {
-      const RouteResult route = trained->route(rows, std::vector<int64_t>(rows.size(), 0), 1);
-      for (int64_t layer = 0; layer < route.layers; ++layer) {
-        for (int64_t expert = 0; expert < route.experts; ++expert) {
-          if (route.any[static_cast<size_t>(layer * route.experts + expert)] == 0.0)
-            report.unused.push_back({layer, expert});
-        }
-      }
-    }
+    report.unused = unused_experts(*trained, rows);
   }
   std::vector<std::vector<float>> exported;
   {
@@ -187,7 +136,7 @@ ExportReport verify_export(const TrainedModel& model, const ExportOptions& optio
   }
   report.reference = options.original_base && model.base() != nullptr ? "original_base" : "trained";
   if (quantised) {
-    const auto exact = in_memory(model, dequantised_base(model, options), nullptr, options.threads);
+    const auto exact = in_memory(model, gguf_base(model, options), nullptr, options.threads);
     const auto wanted = logits_of(*exact, rows, watch, "running the dequantised weights");
     report.reference = "dequantised";
     report.logits = compare_logits(wanted, exported, vocab);
@@ -195,14 +144,7 @@ ExportReport verify_export(const TrainedModel& model, const ExportOptions& optio
     report.logits = compare_logits(reference, exported, vocab);
   }
   if (report.reference == "original_base" || (options.original_base && model.base() != nullptr)) {
-    OpenModelOptions open;
-    open.model_dir = options.model_dir;
-    open.base_dtype = options.base.dtype;
-    open.double_quant = options.base.double_quant;
-    open.compute_dtype = DType::f32;
-    open.checkpoint_dir = options.checkpoint_dir;
-    open.threads = options.threads;
-    const auto as_trained = InferenceModel::open(open);
+    const auto as_trained = open_as_trained(options);
     report.loss = compare_logits(logits_of(*as_trained, rows, watch, "running the run as trained"), exported, vocab);
     report.has_loss = true;
   } else if (quantised) {
@@ -221,47 +163,47 @@ ExportReport verify_export(const TrainedModel& model, const ExportOptions& optio
   return report;
 }
 
-std::string report_json(const ExportReport& report) {
-  using Json = nlohmann::ordered_json;
-  const auto logits = [](const LogitComparison& found) {
-    return Json{{"tokens", found.tokens},
-                {"maxDifference", found.max_difference},
-                {"meanDifference", found.mean_difference},
-                {"kl", found.kl},
-                {"maxKl", found.max_kl},
-                {"sameChoice", found.same_choice},
-                {"decided", found.decided},
-                {"decidedOtherwise", found.decided_otherwise}};
-  };
-  Json unused = Json::array();
-  for (const ExportReport::UnusedExpert& each : report.unused) {
-    unused.push_back({{"layer", each.layer}, {"expert", each.expert}});
-  }
-  const TensorComparison& tensors = report.tensors;
+using Json = nlohmann::ordered_json;
+
+Json to_json(const LogitComparison& found) {
+  return Json{{"tokens", found.tokens},
+              {"maxDifference", found.max_difference},
+              {"meanDifference", found.mean_difference},
+              {"kl", found.kl},
+              {"maxKl", found.max_kl},
+              {"sameChoice", found.same_choice},
+              {"decided", found.decided},
+              {"decidedOtherwise", found.decided_otherwise}};
+}
+
+Json to_json(const TensorComparison& found) {
   Json each = Json::array();
-  for (const TensorComparison::Each& one : tensors.each) {
+  for (const TensorComparison::Each& one : found.each) {
     each.push_back({{"name", one.name},
                     {"rule", one.rule},
                     {"elements", one.elements},
                     {"difference", one.difference},
                     {"wrong", one.wrong}});
   }
+  return Json{{"tensors", found.tensors},      {"elements", found.elements},   {"copied", found.copied},
+              {"merged", found.merged},        {"quantised", found.quantised}, {"maxDifference", found.max_difference},
+              {"maxTensor", found.max_tensor}, {"wrong", found.wrong},         {"each", each}};
+}
+
+Json to_json(const std::vector<UnusedExpert>& unused) {
+  Json list = Json::array();
+  for (const UnusedExpert& each : unused) list.push_back({{"layer", each.layer}, {"expert", each.expert}});
+  return list;
+}
+
+std::string report_json(const ExportReport& report) {
   return Json{{"passed", report.passed},
               {"limit", report.limit},
               {"reference", report.reference},
-              {"logits", logits(report.logits)},
-              {"loss", report.has_loss ? logits(report.loss) : Json(nullptr)},
-              {"tensors",
-               {{"tensors", tensors.tensors},
-                {"elements", tensors.elements},
-                {"copied", tensors.copied},
-                {"merged", tensors.merged},
-                {"quantised", tensors.quantised},
-                {"maxDifference", tensors.max_difference},
-                {"maxTensor", tensors.max_tensor},
-                {"wrong", tensors.wrong},
-                {"each", each}}},
-              {"unusedExperts", unused}}
+              {"logits", to_json(report.logits)},
+              {"loss", report.has_loss ? to_json(report.loss) : Json(nullptr)},
+              {"tensors", to_json(report.tensors)},
+              {"unusedExperts", to_json(report.unused)}}
       .dump();
 }
 

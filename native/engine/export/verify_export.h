@@ -5,6 +5,9 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json_fwd.hpp>
+
+#include "engine/export/parity_models.h"
 #include "engine/export/write_export.h"
 
 namespace caravan {
@@ -52,11 +55,7 @@ struct ExportReport {
   LogitComparison logits;
   std::string reference;  // "trained", "original_base", "dequantised"
   bool has_loss = false;
-  LogitComparison loss;  // against the run as it was trained, where the reference is not that
-  struct UnusedExpert {
-    int64_t layer = 0;
-    int64_t expert = 0;
-  };
+  LogitComparison loss;              // against the run as it was trained, where the reference is not that
   std::vector<UnusedExpert> unused;  // got no token of the prompts: their numbers are compared, their logits are not
   std::string limit;                 // what had to hold
   bool passed = false;
@@ -66,6 +65,10 @@ struct ExportReport {
 ExportReport verify_export(const TrainedModel& model, const ExportOptions& options,
                            std::span<const std::vector<int32_t>> rows, const ExportWatch& watch);
 
+/// With the fields that core/engine/AddonTypes.ts gives them.
+nlohmann::ordered_json to_json(const LogitComparison& found);
+nlohmann::ordered_json to_json(const TensorComparison& found);
+nlohmann::ordered_json to_json(const std::vector<UnusedExpert>& unused);
 /// One JSON object with the fields of ExportParity of core/engine/AddonTypes.ts.
 std::string report_json(const ExportReport& report);
 

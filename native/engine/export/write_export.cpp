@@ -10,6 +10,7 @@
 
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/io/half.h"
+#include "engine/model/stored_experts.h"
 #include "engine/platform/error.h"
 #include "engine/platform/file.h"
 
@@ -81,7 +82,9 @@ void write_index(const std::string& path, const std::vector<std::vector<ExportTe
 ExportPlan plan_export(const ExportOptions& options) {
   ExportPlan plan;
   plan.config = read_model_config(options.model_dir);
-  if (is_adapter_folder(options.checkpoint_dir)) {
+  if (options.checkpoint_dir.empty()) {
+    if (plan.config.experts.any()) plan.method = stored_method(plan.config.experts);
+  } else if (is_adapter_folder(options.checkpoint_dir)) {
     const auto set = load_adapter_folder(Exec(), options.checkpoint_dir, plan.config);
     plan.method = set->method();
     plan.train_dtype = set->dtype();
@@ -91,6 +94,7 @@ ExportPlan plan_export(const ExportOptions& options) {
     plan.train_dtype = trained.train_dtype;
   }
   check_layout(plan.config, plan.method, options.layout, options.type);
+  if (options.layout == ExportLayout::onnx) return plan;
   if (options.layout == ExportLayout::gguf) {
     for (const GgufExportTensor& tensor : list_gguf_tensors(plan.config, options.type)) {
       plan.bytes += tensor.bytes();

@@ -17,7 +17,7 @@ struct ExportPlan {
   ModelConfig config;
   MethodOptions method;
   DType train_dtype = DType::f32;
-  uint64_t bytes = 0;  // of all tensors
+  uint64_t bytes = 0;  // of all tensors; 0 for onnx, whose graph lays them out
   int64_t tensors = 0;
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/checkpoint/trained_weights.h"
+#include "engine/infer/answer.h"
 #include "engine/model/compute_device.h"
 #include "engine/model/stored_experts.h"
 #include "engine/platform/error.h"
@@ -43,15 +44,6 @@ size_t InferenceModel::memory_bytes() const {
   return total;
 }
 
-void InferenceModel::check_ids(std::span<const int32_t> ids, const std::string& name) const {
-  for (size_t i = 0; i < ids.size(); ++i) {
-    if (ids[i] >= 0 && ids[i] < config().vocab_size) continue;
-    throw EngineError("bad_option", name + "[" + std::to_string(i) + "] is " + std::to_string(ids[i]) +
-                                        ", but the model knows the ids from 0 to " +
-                                        std::to_string(config().vocab_size - 1) + ": is it of another tokenizer?");
-  }
-}
-
 void InferenceModel::check_row(std::span<const int32_t> row, size_t index) const {
   const std::string name = "rows[" + std::to_string(index) + "]";
   if (row.empty()) throw EngineError("bad_option", name + " is empty; it needs at least one token");
@@ -60,7 +52,7 @@ void InferenceModel::check_row(std::span<const int32_t> row, size_t index) const
                                         " tokens, but the model's context is " + std::to_string(context_length()) +
                                         "; shorten it");
   }
-  check_ids(row, name);
+  check_ids(row, name, config().vocab_size);
 }
 
 }  // namespace caravan

@@ -97,10 +97,8 @@ class InferenceModel {
   std::vector<float> logits(std::span<const int32_t> row);
 
  private:
-  void check_ids(std::span<const int32_t> ids, const std::string& name) const;
   void check_row(std::span<const int32_t> row, size_t index) const;
   void check_has_experts() const;
-  void check_generate_options(const GenerateOptions& options) const;
   struct PackedRows;
   void run_packed(std::span<const std::vector<int32_t>> rows,
                   const std::function<void(const PackedRows&, const Layer&, const int32_t*, const float*)>& on_layer,
