@@ -2,8 +2,9 @@ import { join } from 'node:path';
 import { createDataProcess } from '../data/client.ts';
 import { createEngines } from '../engine/createEngines.ts';
 import { createHubProcess } from '../hub/client.ts';
+import { runTables } from '../services/training/index.ts';
 import type { EmitEvent } from '../shared/contract/service.ts';
-import { openStore } from '../store/openStore.ts';
+import { DamagedDatabase, openStore, type Store } from '../store/openStore.ts';
 import { closeInTurn, composeServices, type Services } from './composeServices.ts';
 import { version } from './version.ts';
 
@@ -16,11 +17,24 @@ export async function openServices(
   endedUncleanly: boolean,
   emit: EmitEvent,
 ): Promise<Services> {
-  const store = await openStore({ file: join(home, 'caravan.db'), endedUncleanly });
+  const open = (suspect: boolean) =>
+    openStore({ file: join(home, 'caravan.db'), endedUncleanly: suspect, indexTables: runTables });
   const data = createDataProcess();
   const hubProcess = createHubProcess();
   const engines = createEngines();
-  const services = composeServices({ home, version, store, data, hubProcess, engines, emit });
+  const compose = (store: Store) =>
+    composeServices({ home, version, store, data, hubProcess, engines, emit });
+  let store = await open(endedUncleanly);
+  let services: Services;
+  try {
+    services = compose(store);
+  } catch (error) {
+    if (!(error instanceof DamagedDatabase)) throw error;
+    // Every page is looked at where there is reason to; the services were the first to meet this one.
+    await store.close();
+    store = await open(true);
+    services = compose(store);
+  }
   return {
     ...services,
     notes: store.notes,

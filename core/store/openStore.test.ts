@@ -196,31 +196,6 @@ test('refuses the database of a newer Caravan', async () => {
   await expect(openStore({ file })).rejects.toMatchObject({ code: 'database_newer', place: { file } });
 });
 
-test('names a file that is no database', async () => {
-  writeFileSync(file, 'this is not a database, it is a sentence that goes on for a while. '.repeat(40));
-  await expect(openStore({ file })).rejects.toMatchObject({
-    code: 'bad_file',
-    place: { file },
-    mend: expect.stringContaining('Move '),
-  });
-});
-
-test('finds a damaged page after an unclean end', async () => {
-  const store = await openStore({ file });
-  store.transaction(() => {
-    for (let i = 0; i < 2000; i++)
-      store.run(
-        `INSERT INTO threads (id, title, model, created_at, updated_at) VALUES (?, 'Talk', 'demo', 1, 1)`,
-        [`thread ${i}`],
-      );
-  });
-  await store.close();
-  const bytes = readFileSync(file);
-  bytes.fill(0x55, bytes.length - 3 * 4096, bytes.length - 4096);
-  writeFileSync(file, bytes);
-  await expect(openStore({ file, endedUncleanly: true })).rejects.toMatchObject({ code: 'bad_file' });
-});
-
 test('holds disk space back and gives it up once', async () => {
   const store = await openStore({ file, reserveBytes: 1000 });
   await expect.poll(() => statSync(`${file}.reserve`, { throwIfNoEntry: false })?.size).toBe(1000);

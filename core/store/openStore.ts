@@ -1,4 +1,4 @@
-import { mkdirSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -7,6 +7,7 @@ import { CaravanError } from '../shared/contract/errors.ts';
 import { migrate } from './migrate.ts';
 import { createLogSync } from './logSync.ts';
 import { createReader } from './reader.ts';
+import { backupsOf, moveAside, readVersion, rescueRows } from './rescue.ts';
 import type { SqlParams, SqlValue, Store } from './Store.ts';
 
 export type { SqlParams, SqlValue, Store } from './Store.ts';
@@ -18,6 +19,8 @@ export interface StoreOptions {
   migrationsDir?: string;
   /** Stops migrating here: for tests that begin with an old database. */
   toVersion?: number;
+  /** Tables that hold what files say too, and are filled from those again where the database is damaged. */
+  indexTables?: readonly string[];
   /** Disk space held back, so that the last state can be written when the disk is full. */
   reserveBytes?: number;
 }
@@ -30,28 +33,69 @@ const oldestSqlite = [3, 51, 3] as const;
 
 /**
  * Opens (or makes) the database and brings it to this version's schema.
- * @throws `database_newer` where a newer Caravan wrote it; `bad_file` where it is damaged or no database; `internal`
- * where a migration fails, with file and version as they were.
+ * A damaged one is moved aside, and a new one made of what can still be read; `notes` of the store say so.
+ * @throws `database_newer` where a newer Caravan wrote it; `internal` where a migration fails, with file and version as
+ * they were.
  */
 export async function openStore(options: StoreOptions): Promise<Store> {
   const { file } = options;
   mkdirSync(dirname(file), { recursive: true });
-  const unclean = options.endedUncleanly === true || sizeOf(`${file}-wal`) > 0;
-  const database = connect(file);
+  const suspect = `${file}.suspect`;
+  const unclean = options.endedUncleanly === true || sizeOf(`${file}-wal`) > 0 || existsSync(suspect);
+  const migrations = (toVersion = options.toVersion) => ({
+    dir: options.migrationsDir ?? fileURLToPath(new URL('migrations/', import.meta.url)),
+    ...(toVersion !== undefined && { toVersion }),
+  });
   const notes: string[] = [];
+  let database: Database.Database | undefined;
   try {
+    database = connect(file);
     if (unclean) checkPages(database, file);
-    notes.push(
-      ...(await migrate(database, file, {
-        dir: options.migrationsDir ?? fileURLToPath(new URL('migrations/', import.meta.url)),
-        ...(options.toVersion !== undefined && { toVersion: options.toVersion }),
-      })),
-    );
+    notes.push(...(await migrate(database, file, migrations())));
+  } catch (error) {
+    database?.close();
+    const explained = explain(error, file);
+    if (!(explained instanceof DamagedDatabase)) throw explained;
+    database = await rebuild(file, explained.what, options.indexTables ?? [], migrations, notes);
+  }
+  rmSync(suspect, { force: true });
+  return wrap(database, file, notes, options.reserveBytes ?? 4 * 1024 * 1024);
+}
+
+/** Makes the database anew out of what the damaged one, or the copy before the last update, still holds. */
+async function rebuild(
+  file: string,
+  what: string,
+  indexTables: readonly string[],
+  migrations: (toVersion?: number) => { dir: string; toVersion?: number },
+  notes: string[],
+): Promise<Database.Database> {
+  const aside = moveAside(file);
+  notes.push(`the database was damaged (${what}); it lies in ${aside} now`);
+  const version = readVersion(aside);
+  let rescued = false;
+  const database = connect(file);
+  try {
+    for (const from of [...(version ? [{ file: aside, version }] : []), ...backupsOf(file)]) {
+      await migrate(database, file, migrations(from.version));
+      const { kept, lost } = rescueRows(from.file, database, indexTables);
+      const counts = [...kept].filter(([, rows]) => rows > 0).map(([table, rows]) => `${rows} of ${table}`);
+      if (counts.length === 0) continue;
+      notes.push(
+        `a new database holds what could be read of ${from.file === aside ? 'it' : `the copy ${from.file}`}: ` +
+          `${counts.join(', ')}${lost ? '; the rest is lost' : ''}`,
+      );
+      rescued = true;
+      break;
+    }
+    if (!rescued) notes.push('nothing could be read of it: import sources and add models again');
+    if (indexTables.length > 0) notes.push('runs are read back from their folders');
+    await migrate(database, file, migrations());
+    return database;
   } catch (error) {
     database.close();
     throw explain(error, file);
   }
-  return wrap(database, file, notes, options.reserveBytes ?? 4 * 1024 * 1024);
 }
 
 function connect(file: string): Database.Database {
@@ -88,21 +132,28 @@ function connect(file: string): Database.Database {
 
 function checkPages(database: Database.Database, file: string): void {
   const found = database.pragma('quick_check(1)', { simple: true });
-  if (found !== 'ok') throw damaged(file, String(found));
+  if (found !== 'ok') throw new DamagedDatabase(file, String(found).split('\n').at(-1)!);
 }
 
-function damaged(file: string, what: string): CaravanError {
-  return new CaravanError('bad_file', `the database is damaged: ${what}`, {
-    place: { file },
-    mend: `Move ${file}, ${file}-wal and ${file}-shm to another folder and start again: runs are read back from their folders; a copy from before the last update, ${file}.bak-vN, may hold the rest.`,
-  });
+/** `bad_file`; the next `openStore` makes the database anew. */
+export class DamagedDatabase extends CaravanError {
+  readonly what: string;
+
+  constructor(file: string, what: string) {
+    super('bad_file', `the database is damaged: ${what}`, {
+      place: { file },
+      mend: 'Start the workbench again: it then keeps what can still be read, and reads runs back from their folders.',
+    });
+    this.what = what;
+  }
 }
 
 function explain(error: unknown, file: string): CaravanError {
   const code = (error as { code?: unknown }).code;
   const message = error instanceof Error ? error.message : String(error);
-  if (code === 'SQLITE_NOTADB') return damaged(file, 'it is not an SQLite file');
-  if (typeof code === 'string' && code.startsWith('SQLITE_CORRUPT')) return damaged(file, message);
+  if (code === 'SQLITE_NOTADB') return new DamagedDatabase(file, 'it is not an SQLite file');
+  if (typeof code === 'string' && code.startsWith('SQLITE_CORRUPT'))
+    return new DamagedDatabase(file, message);
   if (code === 'SQLITE_FULL')
     return new CaravanError('disk_full', 'the disk that holds the database is full', {
       place: { file },
@@ -160,10 +211,11 @@ function wrap(database: Database.Database, file: string, notes: string[], reserv
     try {
       return withReserve(work);
     } catch (error) {
-      throw typeof (error as { code?: unknown }).code === 'string' &&
-        (error as { code: string }).code.startsWith('SQLITE_')
-        ? explain(error, file)
-        : error;
+      if (!String((error as { code?: unknown }).code).startsWith('SQLITE_')) throw error;
+      const explained = explain(error, file);
+      // The next start looks at every page, and makes the database anew.
+      if (explained instanceof DamagedDatabase) writeFileSync(`${file}.suspect`, `${explained.what}\n`);
+      throw explained;
     }
   }
 

@@ -1,2 +1,3 @@
 export { createTrainingService } from './createTrainingService.ts';
+export { runTables } from './runTable.ts';
 export type { Training, TrainingCalls, TrainingDeps, TrainingService } from './trainingTypes.ts';

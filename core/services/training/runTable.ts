@@ -6,6 +6,9 @@ import type { Store } from '../../store/openStore.ts';
 import type { RunLock } from './runFolder.ts';
 import type { StepTable } from './stepTable.ts';
 
+/** What the folders of runs hold too: `recoverRuns` fills these tables again where they are empty. */
+export const runTables = ['runs', 'steps', 'step_sources', 'step_arrays', 'evaluations'] as const;
+
 /** A run as it is kept: what clients see, and what only this service needs. */
 export interface RunRecord {
   key: number;
