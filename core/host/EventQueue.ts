@@ -30,6 +30,7 @@ const whole = () => '';
 const behaviours: { [N in EventName]: Behaviour<N> } = {
   jobChanged: { subject: (job) => `job ${job.id}`, newer: 'replaces' },
   jobLogged: { subject: ({ id }) => `job ${id}`, newer: 'follows' },
+  queueChanged: { subject: whole, newer: 'replaces' },
   sourcesChanged: { subject: whole, newer: 'replaces' },
   mixesChanged: { subject: whole, newer: 'replaces' },
   lookProgressed: { subject: ({ lookId }) => `look ${lookId}`, newer: 'replaces' },

@@ -10,10 +10,19 @@ export interface ChartLine {
   /** Where points stand for several steps: what they hide. */
   min?: ArrayLike<number>;
   max?: ArrayLike<number>;
+  /** How many values of each point were not finite: marked at the top. */
+  lost?: ArrayLike<number>;
   /** On the right axis, with its own range. */
   right?: boolean;
   /** Few points, far apart: drawn as dots on a line. */
   sparse?: boolean;
+}
+
+/** What a chart is laid along. */
+export interface ChartAxis {
+  /** Before a value: "step", "tokens". */
+  name: string;
+  format: (value: number) => string;
 }
 
 /** Steps that a chart is zoomed to. */
@@ -37,8 +46,8 @@ export const seriesDashes: number[][] = [
 
 export interface Aligned {
   steps: Float64Array<ArrayBuffer>;
-  /** One per input column; null where the column has no point at the step, NaN gaps included. */
-  columns: (number | null)[][];
+  /** One per input column: null is a gap, undefined a step of which this column has no point. */
+  columns: (number | null | undefined)[][];
 }
 
 /** Puts columns with steps of their own on the union of all steps. Steps ascend within each. */
@@ -62,7 +71,7 @@ export function alignColumns(columns: { steps: ArrayLike<number>; values: ArrayL
   return {
     steps: Float64Array.from(union),
     columns: columns.map(({ steps, values }) => {
-      const out: (number | null)[] = new Array<number | null>(union.length).fill(null);
+      const out = new Array<number | null | undefined>(union.length).fill(undefined);
       for (let i = 0; i < steps.length; i++) out[place.get(steps[i]!)!] = finiteOrNull(values[i]!);
       return out;
     }),
@@ -71,6 +80,21 @@ export function alignColumns(columns: { steps: ArrayLike<number>; values: ArrayL
 
 function finiteOrNull(value: number): number | null {
   return Number.isFinite(value) ? value : null;
+}
+
+/** A view moved by a share of its width, within what there is. */
+export function panned(view: StepRange, share: number, extent: StepRange): StepRange {
+  const width = view.to - view.from;
+  const from = Math.max(extent.from, Math.min(extent.to - width, view.from + share * width));
+  return { from, to: from + width };
+}
+
+/** A view made wider or narrower around one of its points; null where it would show everything. */
+export function zoomed(view: StepRange, factor: number, around: number, extent: StepRange): StepRange | null {
+  const from = Math.max(extent.from, around - (around - view.from) * factor);
+  const to = Math.min(extent.to, around + (view.to - around) * factor);
+  if (from <= extent.from && to >= extent.to) return null;
+  return to - from < 2 ? view : { from, to };
 }
 
 /** @returns the index of the entry of ascending `steps` that is nearest to `step`; -1 where there is none */

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Step } from '../../core/shared/run/run.ts';
-import { alignColumns, nearestIndex } from './chartLines.ts';
+import { alignColumns, nearestIndex, panned, zoomed } from './chartLines.ts';
 import { expertLoad } from './expertLoad.ts';
 import { smooth } from './smoothing.ts';
 
@@ -25,8 +25,8 @@ describe('alignColumns', () => {
     ]);
     expect([...steps]).toEqual([1, 2, 3, 4]);
     expect(columns).toEqual([
-      [10, 20, null, 40],
-      [null, 2, null, null],
+      [10, 20, undefined, 40],
+      [undefined, 2, null, undefined],
     ]);
   });
   test('nothing gives nothing', () => {
@@ -59,4 +59,15 @@ describe('expertLoad', () => {
   test('a run without experts has no board', () => {
     expect(expertLoad([withShares([])], 8, 32)).toBeNull();
   });
+});
+
+test('a view moves and zooms within what there is', () => {
+  const extent = { from: 1, to: 101 };
+  expect(panned({ from: 11, to: 31 }, 0.5, extent)).toEqual({ from: 21, to: 41 });
+  expect(panned({ from: 11, to: 31 }, -5, extent)).toEqual({ from: 1, to: 21 });
+  expect(panned({ from: 11, to: 31 }, 50, extent)).toEqual({ from: 81, to: 101 });
+  expect(zoomed(extent, 0.5, 51, extent)).toEqual({ from: 26, to: 76 });
+  expect(zoomed({ from: 26, to: 76 }, 0.5, 26, extent)).toEqual({ from: 26, to: 51 });
+  expect(zoomed({ from: 26, to: 76 }, 4, 51, extent)).toBeNull();
+  expect(zoomed({ from: 26, to: 28 }, 0.5, 27, extent)).toEqual({ from: 26, to: 28 });
 });

@@ -37,11 +37,18 @@ describe('MetricSeries', () => {
       values: [1, null],
       min: [0.5, null],
       max: [3, null],
+      nonFinite: [0, 4],
     });
     expect(series.merged).toBe(true);
     expect([series.min[0], series.max[0]]).toEqual([0.5, 3]);
     expect(series.lastValue).toBeNull();
-    const exact = MetricSeries.fromHistory({ steps: [1, 2], values: [1, 2], min: [1, 2], max: [1, 2] });
+    const exact = MetricSeries.fromHistory({
+      steps: [1, 2],
+      values: [1, 2],
+      min: [1, 2],
+      max: [1, 2],
+      nonFinite: [0, 0],
+    });
     expect(exact.merged).toBe(false);
   });
 });

@@ -8,6 +8,7 @@ export interface History {
   values: readonly (number | null)[];
   min: readonly (number | null)[];
   max: readonly (number | null)[];
+  nonFinite: readonly number[];
 }
 
 export class MetricSeries {
@@ -16,6 +17,7 @@ export class MetricSeries {
   #values = new Float64Array(256);
   #min = new Float64Array(256);
   #max = new Float64Array(256);
+  #lost = new Float64Array(256);
   /** Whether any point stands for more than one step. */
   merged = false;
 
@@ -23,7 +25,13 @@ export class MetricSeries {
     const series = new MetricSeries();
     for (const [index, step] of history.steps.entries()) {
       const value = history.values[index] ?? NaN;
-      series.#push(step, value, history.min[index] ?? value, history.max[index] ?? value);
+      series.#push(
+        step,
+        value,
+        history.min[index] ?? value,
+        history.max[index] ?? value,
+        history.nonFinite[index] ?? 0,
+      );
     }
     series.merged = history.steps.some((step, index) => index > 0 && step - history.steps[index - 1]! > 1);
     return series;
@@ -49,26 +57,32 @@ export class MetricSeries {
   get max(): Float64Array {
     return this.#max.subarray(0, this.length);
   }
+  /** Steps that each point stands for whose value was not finite. */
+  get lost(): Float64Array {
+    return this.#lost.subarray(0, this.length);
+  }
 
   /** A step at or before the newest drops what stands from there on. */
   append(step: number, value: number | null): void {
     while (this.length > 0 && this.#steps[this.length - 1]! >= step) this.length--;
     const number = value ?? NaN;
-    this.#push(step, number, number, number);
+    this.#push(step, number, number, number, value === null ? 1 : 0);
     if (this.length >= capacityLimit) this.#mergeNeighbours();
   }
 
-  #push(step: number, value: number, min: number, max: number): void {
+  #push(step: number, value: number, min: number, max: number, lost: number): void {
     if (this.length === this.#steps.length) {
       this.#steps = doubled(this.#steps);
       this.#values = doubled(this.#values);
       this.#min = doubled(this.#min);
       this.#max = doubled(this.#max);
+      this.#lost = doubled(this.#lost);
     }
     this.#steps[this.length] = step;
     this.#values[this.length] = value;
     this.#min[this.length] = min;
     this.#max[this.length] = max;
+    this.#lost[this.length] = lost;
     this.length++;
   }
 
@@ -80,6 +94,7 @@ export class MetricSeries {
       this.#values[i] = this.#values[b]!;
       this.#min[i] = lower(this.#min[a]!, this.#min[b]!);
       this.#max[i] = -lower(-this.#max[a]!, -this.#max[b]!);
+      this.#lost[i] = this.#lost[a]! + this.#lost[b]!;
     }
     this.length = half;
     this.merged = true;

@@ -148,7 +148,8 @@ export const useMetricStore = defineStore('metric', () => {
       metrics: metrics.slice(0, 64),
       fromStep,
       toStep,
-      buckets,
+      // It is wider than what is in view.
+      buckets: 2 * buckets,
     });
     return new Map(list.map((series) => [series.metric, MetricSeries.fromHistory(series)]));
   }

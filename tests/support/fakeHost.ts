@@ -125,6 +125,7 @@ export async function startFakeHost(options: FakeHostOptions = {}): Promise<Fake
     }),
     systemStatus: () => world.system,
     listJobs: () => world.jobs,
+    getQueue: () => ({ startsAt: null }),
     getJobLog: ({ id }) => ({ lines: [`job ${id}`, 'reading slimorca.jsonl', '1,024 rows, 3 set aside'] }),
     cancelJob: ({ id }) => {
       const job = world.jobs.find((other) => other.id === id)!;
@@ -174,11 +175,13 @@ export async function startFakeHost(options: FakeHostOptions = {}): Promise<Fake
           values: [] as (number | null)[],
           min: [] as (number | null)[],
           max: [] as (number | null)[],
+          nonFinite: [] as number[],
         };
         for (let at = 0; at < steps.length; at += size) {
           const bucket = steps.slice(at, at + size);
           const values = bucket.map((one) => metricOfStep(one, metric) ?? null);
           const finite = values.filter((value) => value !== null);
+          series.nonFinite.push(values.length - finite.length);
           series.steps.push(bucket.at(-1)!.step);
           series.values.push(values.at(-1)!);
           series.min.push(finite.length > 0 ? Math.min(...finite) : null);

@@ -37,7 +37,7 @@ export interface TrainingHarness {
   /** How long an engine that was asked to stop may say nothing. */
   patience: { ms: number };
   warnings: string[];
-  start(more?: Partial<RunConfigInput>): Promise<Run>;
+  start(more?: Partial<RunConfigInput>, hold?: boolean): Promise<Run>;
   get(id: string): Run;
   /** Resolves when the run's state is one of these. */
   reach(id: string, ...states: Run['state'][]): Promise<Run>;
@@ -120,8 +120,9 @@ export async function createTrainingHarness(): Promise<TrainingHarness> {
     disk: { freeBytes: 1e9 },
     patience: { ms: 60_000 },
     warnings: [] as string[],
-    async start(more = {}) {
+    async start(more = {}, hold = false) {
       return harness.service.handlers.startRun({
+        hold,
         config: runConfigSchema.parse({ model: 'tiny', mix: 'blend', seqLen: 256, numExperts: 2, ...more }),
       });
     },

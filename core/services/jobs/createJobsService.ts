@@ -17,12 +17,16 @@ interface LiveJob {
   rate: Rate;
   lines: number;
   needs: Set<Needed>;
+  /** Jobs of a lane run in this order. */
+  order: number;
   /** Set while a change waits for its turn to be told. */
   timer: ReturnType<typeof setTimeout> | null;
   lastTold: number;
   ended: PromiseWithResolvers<Job>;
 }
 
+/** How soon after its time the queue starts. */
+const queueWatchMs = 1000;
 /** Progress is told this often at most. */
 const tellEveryMs = 100;
 /** How much of the past a rate looks at. */
@@ -38,6 +42,13 @@ export function createJobsService({ store, emit, clock = wallClock }: JobsDeps):
   const table = createJobTable(store);
   const live = new Map<string, LiveJob>();
   let closing = false;
+  let nextOrder = 1;
+  let startsAt = readStartsAt();
+  if (startsAt !== null && startsAt <= clock.now()) {
+    // The time passed while no host was there: what waits for it goes on waiting for a word.
+    store.run(`DELETE FROM settings WHERE name = 'queue.startsAt'`);
+    startsAt = null;
+  }
   const closed = new CaravanError('interrupted', 'the workbench was closed', { mend: 'Start it again.' });
   table.interruptUnfinished(
     clock.now(),
@@ -45,6 +56,11 @@ export function createJobsService({ store, emit, clock = wallClock }: JobsDeps):
       mend: 'Start it again.',
     }).toData(),
   );
+
+  function readStartsAt(): number | null {
+    const row = store.get<{ value: string }>(`SELECT value FROM settings WHERE name = 'queue.startsAt'`);
+    return row ? (JSON.parse(row.value) as number) : null;
+  }
 
   function tell(entry: LiveJob): void {
     if (entry.timer) clearTimeout(entry.timer);
@@ -78,11 +94,14 @@ export function createJobsService({ store, emit, clock = wallClock }: JobsDeps):
       state,
       error: error?.toData() ?? null,
       progress: progress && { ...progress, etaMs: null },
+      place: null,
+      held: false,
       canPause: false,
       canCancel: false,
       endedAt: clock.now(),
     });
     entry.ended.resolve(entry.job);
+    place(entry.lane);
     startNext(entry.lane);
   }
 
@@ -91,15 +110,66 @@ export function createJobsService({ store, emit, clock = wallClock }: JobsDeps):
     const inLane = [...live.values()].filter((entry) => entry.lane === lane);
     if (inLane.some((entry) => entry.job.state !== 'queued' && entry.enter === null)) return;
     // What has begun goes before what has not.
-    const next = inLane.find(({ enter }) => enter !== null) ?? inLane[0];
+    const next = inLane.find(({ enter }) => enter !== null) ?? waitingIn(lane).find(({ job }) => !job.held);
     if (!next) return;
     if (next.enter) next.enter();
     else void start(next);
   }
 
+  function waitingIn(lane: string): LiveJob[] {
+    return [...live.values()]
+      .filter((entry) => entry.lane === lane && entry.job.state === 'queued')
+      .sort((a, b) => a.order - b.order);
+  }
+
+  /** Gives those who wait their places, and tells of each that has another than before. */
+  function place(lane: string | undefined): void {
+    if (lane === undefined) return;
+    for (const [index, entry] of waitingIn(lane).entries()) {
+      if (entry.job.place === index + 1) continue;
+      entry.job = { ...entry.job, place: index + 1 };
+      entry.task.onPlaced?.(index + 1, entry.job.held);
+      tell(entry);
+    }
+  }
+
+  function hold(entry: LiveJob, held: boolean): void {
+    if (entry.job.held === held) return;
+    entry.job = { ...entry.job, held };
+    entry.task.onPlaced?.(entry.job.place ?? 1, held);
+    tell(entry);
+    startNext(entry.lane);
+  }
+
+  function setStartsAt(at: number | null): void {
+    startsAt = at;
+    if (at === null) store.run(`DELETE FROM settings WHERE name = 'queue.startsAt'`);
+    else store.run(`INSERT OR REPLACE INTO settings VALUES ('queue.startsAt', ?)`, [JSON.stringify(at)]);
+    emit('queueChanged', { startsAt });
+  }
+
+  function startHeld(): void {
+    if (startsAt !== null) setStartsAt(null);
+    for (const entry of [...live.values()].sort((a, b) => a.order - b.order))
+      if (entry.job.held) hold(entry, false);
+  }
+
+  // Looked at rather than slept for: a laptop's sleep stops timers, and the time may pass meanwhile.
+  const watch = setInterval(() => {
+    if (startsAt !== null && clock.now() >= startsAt && !closing) startHeld();
+  }, queueWatchMs);
+  watch.unref();
+
   async function start(entry: LiveJob): Promise<void> {
     const { task } = entry;
-    change(entry, { state: 'running', startedAt: clock.now(), canPause: task.pausing !== undefined });
+    change(entry, {
+      state: 'running',
+      place: null,
+      held: false,
+      startedAt: clock.now(),
+      canPause: task.pausing !== undefined,
+    });
+    place(entry.lane);
     entry.rate = startRate(clock.now());
     try {
       await task.run(contextOf(entry));
@@ -222,6 +292,8 @@ export function createJobsService({ store, emit, clock = wallClock }: JobsDeps):
           state: 'queued',
           progress: null,
           subjectId: task.subjectId ?? null,
+          place: null,
+          held: task.held ?? false,
           canPause: false,
           canCancel: true,
           error: null,
@@ -233,13 +305,15 @@ export function createJobsService({ store, emit, clock = wallClock }: JobsDeps):
         rate: startRate(clock.now()),
         lines: 0,
         needs: new Set(task.needs),
+        order: nextOrder++,
         timer: null,
         lastTold: 0,
         ended: Promise.withResolvers(),
       };
       live.set(entry.job.id, entry);
       table.save(entry.job);
-      tell(entry);
+      if (task.lane === undefined) tell(entry);
+      else place(entry.lane);
       // Not in this turn: whoever submits gets to know the job's id before its work begins.
       queueMicrotask(() => {
         if (entry.job.state !== 'queued' || closing) return;
@@ -264,7 +338,7 @@ export function createJobsService({ store, emit, clock = wallClock }: JobsDeps):
         mend: 'Wait until that has ended, or stop it.',
       });
     },
-    isLaneBusy: (lane) => [...live.values()].some((entry) => entry.lane === lane),
+    isLaneBusy: (lane) => [...live.values()].some((entry) => entry.lane === lane && !entry.job.held),
   };
 
   return {
@@ -294,9 +368,42 @@ export function createJobsService({ store, emit, clock = wallClock }: JobsDeps):
         setPaused(id, false);
         return entry.job;
       },
+      moveJob({ id, place: to }) {
+        const entry = liveIn(id, ['queued'], 'moved');
+        const { lane } = entry;
+        if (lane === undefined)
+          throw new CaravanError('wrong_state', `'${entry.job.title}' waits for no turn`);
+        const waiting = waitingIn(lane).filter((other) => other !== entry);
+        waiting.splice(to - 1, 0, entry);
+        for (const other of waiting) other.order = nextOrder++;
+        place(lane);
+        return entry.job;
+      },
+      holdJob({ id, held }) {
+        const entry = liveIn(id, ['queued'], held ? 'held' : 'started');
+        if (entry.lane === undefined)
+          throw new CaravanError('wrong_state', `'${entry.job.title}' waits for no turn`);
+        hold(entry, held);
+        return entry.job;
+      },
+      getQueue: () => ({ startsAt }),
+      setQueue({ startsAt: at }) {
+        if (at !== null && at <= clock.now())
+          throw new CaravanError('bad_option', 'that time has passed', {
+            place: { field: 'startsAt' },
+            mend: 'Choose a time to come, or start the queue now.',
+          });
+        setStartsAt(at);
+        return { startsAt };
+      },
+      startQueue() {
+        startHeld();
+        return {};
+      },
     },
     async close() {
       closing = true;
+      clearInterval(watch);
       for (const entry of [...live.values()].filter(({ job }) => job.state === 'queued'))
         drop(entry, 'interrupted', closed);
       const ends = [...live.values()].map((entry) => {

@@ -90,6 +90,8 @@ function fromRow(row: JobRow): Job {
     state: row.state,
     progress: row.progress === null ? null : (JSON.parse(row.progress) as JobProgress),
     subjectId: row.subject_id,
+    place: null,
+    held: false,
     canPause: row.can_pause === 1,
     canCancel: row.can_cancel === 1,
     error: row.error === null ? null : (JSON.parse(row.error) as ContractErrorData),

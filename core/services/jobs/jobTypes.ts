@@ -4,7 +4,18 @@ import type { EmitEvent, Service } from '../../shared/contract/service.ts';
 import type { Job } from '../../shared/job/job.ts';
 import type { Store } from '../../store/openStore.ts';
 
-export type JobCalls = 'listJobs' | 'getJob' | 'getJobLog' | 'cancelJob' | 'pauseJob' | 'resumeJob';
+export type JobCalls =
+  | 'listJobs'
+  | 'getJob'
+  | 'getJobLog'
+  | 'cancelJob'
+  | 'pauseJob'
+  | 'resumeJob'
+  | 'moveJob'
+  | 'holdJob'
+  | 'getQueue'
+  | 'setQueue'
+  | 'startQueue';
 
 export interface JobsDeps {
   store: Store;
@@ -40,6 +51,10 @@ export interface JobTask {
   /** Jobs of one lane run one after the other, in the order they came; those without a lane start at once. */
   lane?: string;
   subjectId?: string;
+  /** It does not begin before it is released. */
+  held?: boolean;
+  /** Told whenever its place in the queue changed, or whether it is held. */
+  onPlaced?: (place: number, held: boolean) => void;
   /** What is known of it before the job begins: see JobContext.need. */
   needs?: readonly Needed[];
   /** What pauseJob and resumeJob do; without it the job cannot pause. */
@@ -62,7 +77,7 @@ export interface Jobs {
   drop(id: string): void;
   /** Resolves when the job has ended, however it did. */
   whenEnded(id: string): Promise<Job>;
-  /** Whether a job of this lane runs or waits. */
+  /** Whether a job of this lane runs, or waits for its turn alone. */
   isLaneBusy(lane: string): boolean;
   /** @throws `wrong_state`, naming the jobs and runs that need it; `what` names it to people */
   checkUnneeded(needed: Needed, what: string): void;

@@ -302,3 +302,79 @@ test('names a job that is not there', async () => {
     code: 'not_found',
   });
 });
+
+describe('the order of a queue', () => {
+  const places = async () =>
+    (await service.handlers.listJobs({}))
+      .filter(({ place }) => place !== null)
+      .sort((a, b) => a.place! - b.place!)
+      .map(({ title, place, held: isHeld }) => `${place} ${title}${isHeld ? ' held' : ''}`);
+
+  test('those that wait have places, and are moved to others', async () => {
+    const [running, ...waiting] = ['a', 'b', 'c', 'd'].map((title) => held({ lane: 'l', title }));
+    service.jobs.submit(running!.task);
+    const [b, c, d] = waiting.map(({ task }) => service.jobs.submit(task));
+    await running!.started;
+    expect(await places()).toEqual(['1 b', '2 c', '3 d']);
+    await service.handlers.moveJob({ id: d!.id, place: 1 });
+    expect(await places()).toEqual(['1 d', '2 b', '3 c']);
+    await service.handlers.moveJob({ id: d!.id, place: 99 });
+    await service.handlers.moveJob({ id: c!.id, place: 1 });
+    expect(await places()).toEqual(['1 c', '2 b', '3 d']);
+    expect(told).toContainEqual({
+      name: 'jobChanged',
+      payload: expect.objectContaining({ id: c!.id, place: 1 }) as Job,
+    });
+    await service.handlers.cancelJob({ id: b!.id });
+    expect(await places()).toEqual(['1 c', '2 d']);
+    running!.finish();
+    await waiting[1]!.started;
+    expect(await places()).toEqual(['1 d']);
+    await expect((async () => service.handlers.moveJob({ id: c!.id, place: 1 }))()).rejects.toMatchObject({
+      code: 'wrong_state',
+    });
+  });
+
+  test('what is held waits until it is started, while others pass it', async () => {
+    const [night, day] = [held({ lane: 'l', title: 'night', held: true }), held({ lane: 'l', title: 'day' })];
+    const one = service.jobs.submit(night.task);
+    expect(service.jobs.isLaneBusy('l')).toBe(false);
+    service.jobs.submit(day.task);
+    await day.started;
+    expect(await places()).toEqual(['1 night held']);
+    day.finish();
+    await vi.waitFor(async () => expect(await places()).toEqual(['1 night held']));
+    await service.handlers.startQueue({});
+    await night.started;
+    expect(await stateOf(one.id)).toBe('running');
+    night.finish();
+  });
+
+  test('held jobs start at their time, in their order; a time that has passed is refused', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+    service = createJobsService({ store, emit, clock: { now: () => now } });
+    const [first, second] = ['first', 'second'].map((title) => held({ lane: 'l', title, held: true }));
+    service.jobs.submit(first!.task);
+    const b = service.jobs.submit(second!.task);
+    await service.handlers.moveJob({ id: b.id, place: 1 });
+    await expect((async () => service.handlers.setQueue({ startsAt: now }))()).rejects.toMatchObject({
+      code: 'bad_option',
+      place: { field: 'startsAt' },
+    });
+    await service.handlers.setQueue({ startsAt: now + 5000 });
+    vi.advanceTimersByTime(2000);
+    expect(await places()).toEqual(['1 second held', '2 first held']);
+    now += 5000;
+    vi.advanceTimersByTime(2000);
+    await second!.started;
+    expect(await places()).toEqual(['1 first']);
+    expect(await service.handlers.getQueue({})).toEqual({ startsAt: null });
+    expect(told.filter(({ name }) => name === 'queueChanged').map(({ payload }) => payload)).toEqual([
+      { startsAt: now },
+      { startsAt: null },
+    ]);
+    second!.finish();
+    await first!.started;
+    first!.finish();
+  });
+});

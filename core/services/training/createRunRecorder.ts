@@ -2,7 +2,7 @@ import { open, type FileHandle } from 'node:fs/promises';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import type { Evaluation, Step } from '../../shared/run/run.ts';
 import type { Store } from '../../store/openStore.ts';
-import type { MetricsLine } from './metricsLog.ts';
+import type { MetricsLine, StepLine } from './metricsLog.ts';
 import { evaluationOf, stepOf } from './metricsLog.ts';
 import { runFiles } from './runFolder.ts';
 import type { RunTable } from './runTable.ts';
@@ -152,10 +152,24 @@ function asText(texts: readonly string[]): string {
 
 /** Brings lines into the tables, in order. Inside a transaction of the caller's. */
 export function index(steps: StepTable, key: number, lines: readonly MetricsLine[]): void {
+  let stepped: StepLine[] = [];
+  const addBuckets = () => {
+    if (stepped.length === 0) return;
+    const numbers = stepped.map(({ step }) => step);
+    const sources = new Set(stepped.flatMap((line) => line.lossBySource.map(({ source }) => source)));
+    steps.addBuckets(key, Math.min(...numbers), Math.max(...numbers), [...sources]);
+    stepped = [];
+  };
   for (const line of lines)
-    if (line.type === 'step') steps.addStep(key, line);
-    else if (line.type === 'evaluation') steps.addEvaluation(key, line);
-    else if (line.type === 'resume') steps.supersede(key, line.step);
+    if (line.type === 'step') {
+      steps.addStep(key, line);
+      stepped.push(line);
+    } else if (line.type === 'evaluation') steps.addEvaluation(key, line);
+    else if (line.type === 'resume') {
+      addBuckets();
+      steps.supersede(key, line.step);
+    }
+  addBuckets();
 }
 
 interface AppendedFile {

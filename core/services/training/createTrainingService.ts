@@ -124,18 +124,25 @@ export function createTrainingService(deps: TrainingDeps): TrainingService {
   }
 
   /** Puts a run into the queue of its device. */
-  function enqueue(record: RunRecord): Run {
+  function enqueue(record: RunRecord, held = false): Run {
     const { id } = record.run;
+    const { key } = record;
     const lane = `train:${record.run.config.device}`;
     const task = {
       kind: 'train' as const,
       title: record.run.name,
       lane,
       subjectId: id,
+      held,
+      onPlaced(place: number, isHeld: boolean) {
+        if (isHeld) store.run('INSERT OR REPLACE INTO held_runs VALUES (?, ?)', [key, place]);
+        else store.run('DELETE FROM held_runs WHERE run_key = ?', [key]);
+      },
       needs: [`mix ${record.lock.mix.dir}`, `model ${record.lock.model.dir}`] as const,
       pausing: { pause: () => entry.pause(), resume: () => entry.resume() },
       onDropped(why: CaravanError) {
         const interrupted = why.code === 'interrupted';
+        if (!interrupted) store.run('DELETE FROM held_runs WHERE run_key = ?', [key]);
         entry.change({
           state: interrupted ? 'interrupted' : 'stopped',
           error: interrupted ? why.toData() : null,
@@ -159,12 +166,12 @@ export function createTrainingService(deps: TrainingDeps): TrainingService {
     return record.run;
   }
 
-  async function startRun(config: RunConfig): Promise<Run> {
+  async function startRun(config: RunConfig, hold: boolean): Promise<Run> {
     if (config.name !== undefined) checkName(config.name);
     const { prepared, plan } = await prepare(config);
     const { availableBytes, totalBytes } = memory();
     // Behind another run it will have what that one has now.
-    if (jobs.isLaneBusy(prepared.lane)) checkFits(plan, config, totalBytes, 'in all');
+    if (hold || jobs.isLaneBusy(prepared.lane)) checkFits(plan, config, totalBytes, 'in all');
     else checkFits(plan, config, availableBytes, 'available');
     await mkdir(runsDir, { recursive: true });
     checkDisk(plan, config, await freeDiskBytes(runsDir), runsDir);
@@ -186,7 +193,20 @@ export function createTrainingService(deps: TrainingDeps): TrainingService {
       await rm(dir, { recursive: true, force: true });
       throw error;
     }
-    return enqueue(record);
+    return enqueue(record, hold);
+  }
+
+  /** Runs that were held when an earlier host ended wait on, in their order. */
+  async function holdAgain(): Promise<void> {
+    await recovered;
+    const waiting = store.all<{ id: string }>(
+      'SELECT runs.id FROM held_runs JOIN runs ON runs.key = held_runs.run_key ORDER BY place, run_key',
+    );
+    store.run('DELETE FROM held_runs');
+    for (const { id } of waiting) {
+      const record = runs.byId(id);
+      if (record?.run.trashedAt === null && record.run.state === 'interrupted') enqueue(record, true);
+    }
   }
 
   async function resumeRun(id: string): Promise<Run> {
@@ -259,7 +279,9 @@ export function createTrainingService(deps: TrainingDeps): TrainingService {
     get busy() {
       return live.size > 0;
     },
-    recovered,
+    recovered: recovered
+      .then(holdAgain)
+      .catch((error: unknown) => warn(`runs that were held wait no more: ${String(error)}`)),
   };
 
   const labelHandlers = createRunLabels({
@@ -318,7 +340,7 @@ export function createTrainingService(deps: TrainingDeps): TrainingService {
           },
         };
       },
-      startRun: ({ config }) => startRun(config),
+      startRun: ({ config, hold }) => startRun(config, hold),
       resumeRun: ({ id }) => resumeRun(id),
       pauseRun({ id }) {
         const { run } = recordOf(id);

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { engineOf, journalFile } from '../../engine/client.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import { freeName } from '../../shared/names.ts';
@@ -53,6 +54,9 @@ export async function recoverRuns(
       tables.runs.save(record.key, record.run);
       told.onChanged(record.run);
     });
+  for (const { key } of tables.runs.list()) {
+    while (!tables.steps.fillBuckets(key)) await nextTurn();
+  }
   for (const name of await readdir(runsDir).catch(() => [])) {
     const dir = join(runsDir, name);
     if (name.endsWith(removedSuffix)) await rm(dir, { recursive: true, force: true });

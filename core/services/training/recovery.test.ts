@@ -318,3 +318,25 @@ test('a disk that fills up stops the run with its error and leaves it resumable'
     state: 'queued',
   });
 });
+
+test('runs that were held wait on after a host that ended, in their order; nothing starts by itself', async () => {
+  const [a, b] = [await h.start({ name: 'a' }, true), await h.start({ name: 'b' }, true)];
+  const job = async (id: string) =>
+    (await h.jobs.handlers.listJobs({})).find(({ subjectId, place }) => subjectId === id && place !== null);
+  const moved = await job(b.id);
+  await h.jobs.handlers.moveJob({ id: moved!.id, place: 1 });
+  await h.killHost();
+  expect([h.get(a.id).state, h.get(b.id).state]).toEqual(['queued', 'queued']);
+  expect([await job(a.id), await job(b.id)]).toMatchObject([
+    { place: 2, held: true },
+    { place: 1, held: true },
+  ]);
+  expect(h.engines.trainings).toHaveLength(0);
+  await h.jobs.handlers.startQueue({});
+  (await h.engines.started(0)).finish();
+  await h.reach(b.id, 'completed');
+  (await h.engines.started(1)).finish();
+  await h.reach(a.id, 'completed');
+  await h.killHost();
+  expect([h.get(a.id).state, h.get(b.id).state]).toEqual(['completed', 'completed']);
+});

@@ -5,7 +5,8 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { fakeStep } from '../../../tests/support/fakeEngines.ts';
 import { runConfigSchema } from '../../shared/run/runConfig.ts';
 import { openStore, type Store } from '../../store/openStore.ts';
-import { stepLine } from './metricsLog.ts';
+import { index } from './createRunRecorder.ts';
+import { stepLine, type StepLine } from './metricsLog.ts';
 import { newRun } from './newRun.ts';
 import type { RunLock } from './runFolder.ts';
 import { createRunTable } from './runTable.ts';
@@ -36,10 +37,8 @@ afterEach(async () => {
 });
 
 function add(count: number, more: (step: number) => Parameters<typeof fakeStep>[1] = () => ({})): void {
-  store.transaction(() => {
-    for (let step = 1; step <= count; step++)
-      steps.addStep(key, stepLine(fakeStep(step, more(step)), 0, step));
-  });
+  const lines = Array.from({ length: count }, (_, at) => stepLine(fakeStep(at + 1, more(at + 1)), 0, at + 1));
+  store.transaction(() => index(steps, key, lines));
 }
 
 const read = (metrics: string[], buckets = 1000, range: { fromStep?: number; toStep?: number } = {}) =>
@@ -48,7 +47,14 @@ const read = (metrics: string[], buckets = 1000, range: { fromStep?: number; toS
 test('short series come whole', async () => {
   add(3, (step) => ({ loss: step }));
   expect(await read(['loss'])).toEqual([
-    { metric: 'loss', steps: [1, 2, 3], values: [1, 2, 3], min: [1, 2, 3], max: [1, 2, 3] },
+    {
+      metric: 'loss',
+      steps: [1, 2, 3],
+      values: [1, 2, 3],
+      min: [1, 2, 3],
+      max: [1, 2, 3],
+      nonFinite: [0, 0, 0],
+    },
   ]);
 });
 
@@ -80,6 +86,7 @@ test('what was not finite is a gap that hides no neighbour', async () => {
   const [series] = await read(['loss'], 10);
   expect(series!.values[1]).toBeNull();
   expect([series!.min[1], series!.max[1]]).toEqual([3, 3]);
+  expect(series!.nonFinite).toEqual([0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
 });
 
 test.each([
@@ -102,7 +109,9 @@ test.each(['losss', 'expertShare:0:2', 'expertShare', 'run_key'])('refuses %s', 
 });
 
 test('a run without steps has empty series', async () => {
-  expect(await read(['loss'])).toEqual([{ metric: 'loss', steps: [], values: [], min: [], max: [] }]);
+  expect(await read(['loss'])).toEqual([
+    { metric: 'loss', steps: [], values: [], min: [], max: [], nonFinite: [] },
+  ]);
 });
 
 test('superseding drops what lies past the step, from every table', () => {
@@ -129,4 +138,83 @@ test('a long run is read while this thread goes on', async () => {
   clearInterval(timer);
   expect(series!.values).toHaveLength(500);
   expect(turns).toBeGreaterThan(0);
+});
+
+/** What a series must say, from the steps themselves. */
+function bucketed(lines: StepLine[], value: (line: StepLine) => number | null, wide: number) {
+  return [...Map.groupBy(lines, ({ step }) => Math.floor((step - 1) / wide)).values()].map((bucket) => {
+    const finite = bucket.map(value).filter((one) => one !== null);
+    return {
+      step: bucket.at(-1)!.step,
+      value: value(bucket.at(-1)!),
+      min: finite.length > 0 ? Math.min(...finite) : null,
+      max: finite.length > 0 ? Math.max(...finite) : null,
+      nonFinite: bucket.length - finite.length,
+    };
+  });
+}
+
+test('curves from levels say what the steps say, at every width, through resumes', async () => {
+  let lines: StepLine[] = [];
+  const write = (from: number, to: number, batch: number) => {
+    for (let first = from; first <= to; first += batch) {
+      const some: StepLine[] = [];
+      for (let step = first; step < Math.min(first + batch, to + 1); step++) {
+        const loss = step % 97 === 0 ? NaN : Math.sin(step * 12.9898) * 3 + (step === 2500 ? 1e6 : 0);
+        // Not every step has rows of every source.
+        const lossBySource = step % 3 === 0 ? [{ source: 'b/c', loss: step, targetTokens: 1 }] : [];
+        some.push(stepLine(fakeStep(step, { loss, lossBySource, tokens: step, stepMs: 2 }), 0, step));
+      }
+      lines = [...lines.filter(({ step }) => step < first), ...some];
+      store.transaction(() => index(steps, key, some), { durable: false });
+    }
+  };
+  write(1, 300, 7);
+  write(301, 3000, 331);
+  store.transaction(() => index(steps, key, [{ type: 'resume', attempt: 1, step: 2600, at: 1 }]));
+  lines = lines.filter(({ step }) => step <= 2600);
+  write(2601, 5003, 211);
+  const source = lines.filter(({ lossBySource }) => lossBySource.length > 0);
+  for (const [buckets, wide] of [
+    [5003, 1],
+    [500, 11],
+    [250, 32],
+    [40, 128],
+    [10, 512],
+    [1, 8192],
+  ] as const) {
+    const [loss, ofSource, tokens, ms] = await read(['loss', 'loss/b/c', 'tokensSeen', 'trainedMs'], buckets);
+    const expected = bucketed(lines, (line) => line.loss, wide);
+    expect(loss).toEqual({
+      metric: 'loss',
+      steps: expected.map(({ step }) => step),
+      values: expected.map(({ value }) => value),
+      min: expected.map(({ min }) => min),
+      max: expected.map(({ max }) => max),
+      nonFinite: expected.map(({ nonFinite }) => nonFinite),
+    });
+    expect(ofSource!.max).toEqual(
+      bucketed(source, (line) => line.lossBySource[0]!.loss, wide).map(({ max }) => max),
+    );
+    expect(tokens!.values.at(-1)).toBe((5003 * 5004) / 2);
+    expect(ms!.values.at(-1)).toBe(2 * 5003);
+  }
+  // A part of it has the same buckets as the whole.
+  const [whole] = await read(['loss'], 40);
+  const [part] = await read(['loss'], 10, { fromStep: 1700, toStep: 2900 });
+  expect(part!.steps.length).toBeGreaterThan(8);
+  for (const [at, step] of part!.steps.entries())
+    expect(part!.max[at]).toBe(whole!.max[whole!.steps.indexOf(step)]);
+});
+
+test('a run from before there were levels gets them', async () => {
+  store.transaction(() => {
+    for (let step = 1; step <= 600; step++)
+      steps.addStep(key, stepLine(fakeStep(step, { loss: step === 321 ? 50 : 1 }), 0, step));
+  });
+  expect((await read(['loss'], 20))[0]!.steps).toEqual([]);
+  expect(steps.peakMemory(key)).toBeNull();
+  expect(steps.fillBuckets(key)).toBe(true);
+  expect((await read(['loss'], 20))[0]!.max).toContain(50);
+  expect(steps.peakMemory(key)).toBe(1e8);
 });

@@ -1,13 +1,24 @@
 import { CaravanError } from '../../shared/contract/errors.ts';
-import { stepMetrics, type StepMetric } from '../../shared/run/metrics.ts';
 import type { Evaluation, Series, Step } from '../../shared/run/run.ts';
 import type { SqlValue, Store } from '../../store/openStore.ts';
 import type { EvaluationLine, StepLine } from './metricsLog.ts';
+import {
+  bucketSteps,
+  createSeriesLevels,
+  levelFor,
+  levels,
+  metricColumns,
+  type StoredMetric,
+} from './seriesLevels.ts';
 
 /** Steps and evaluations of runs, addressed by the run's key. */
 export interface StepTable {
   /** Inside a transaction of the caller's. A step that is there already is replaced. */
   addStep(run: number, line: StepLine): void;
+  /** After `addStep` of steps `from` to `to`, in the same transaction: what curves are read from. */
+  addBuckets(run: number, from: number, to: number, sources: readonly string[]): void;
+  /** A turn's worth of what a run lacks that was written before there were any. @returns whether it lacks no more */
+  fillBuckets(run: number): boolean;
   addEvaluation(run: number, line: EvaluationLine): void;
   /** Drops what an earlier attempt wrote past the step that training resumes from. */
   supersede(run: number, afterStep: number): void;
@@ -26,6 +37,9 @@ export interface StepTable {
   rowsOf(run: number, step: number): { row: number; loss: number | null }[] | null;
 }
 
+/** Steps whose buckets are made before others get their turn. */
+const stepsATurn = 4096;
+
 export interface SeriesRequest {
   metrics: string[];
   /** Experts a layer, to find a share in its array. */
@@ -35,7 +49,12 @@ export interface SeriesRequest {
   buckets: number;
 }
 
-export type BucketedSeries = Series & { min: (number | null)[]; max: (number | null)[] };
+export type BucketedSeries = Series & {
+  min: (number | null)[];
+  max: (number | null)[];
+  /** Steps of each bucket whose value was not finite. */
+  nonFinite: number[];
+};
 
 interface StepRow {
   step: number;
@@ -62,24 +81,74 @@ interface EvaluationRow {
   by_source: string;
 }
 
-const columns: Record<StepMetric, string> = {
-  loss: 'loss',
-  balanceLoss: 'balance_loss',
-  balanceGradNorm: 'balance_grad_norm',
-  lr: 'lr',
-  gradNorm: 'grad_norm',
-  tokensPerSecond: 'tokens_per_second',
-  memoryBytes: 'memory_bytes',
-  stepMs: 'step_ms',
-};
-
 export function createStepTable(store: Store): StepTable {
+  const buckets = createSeriesLevels(store);
+
+  /** Sources lie by name first: one look-up each, however many steps there are. */
+  function sourcesOf(run: number): string[] {
+    return store
+      .all<{ source: string }>(
+        `WITH RECURSIVE names (source) AS (
+           SELECT min(source) FROM step_sources WHERE run_key = :run
+           UNION ALL
+           SELECT (SELECT min(source) FROM step_sources WHERE run_key = :run AND source > names.source)
+           FROM names WHERE names.source IS NOT NULL)
+         SELECT source FROM names WHERE source IS NOT NULL`,
+        { run },
+      )
+      .map(({ source }) => source);
+  }
+
+  /** Two look-ups; asked for both at once, SQLite reads every step. */
+  function rangeOf(run: number): { first: number | null; last: number | null } {
+    return store.get<{ first: number | null; last: number | null }>(
+      `SELECT (SELECT min(step) FROM steps WHERE run_key = :run) AS first,
+         (SELECT max(step) FROM steps WHERE run_key = :run) AS last`,
+      { run },
+    )!;
+  }
+
+  /** Of each bucket its extremes, and the value at its last step: spikes survive, and the line ends where it is. */
+  // Numbers are bound as floats, and would divide as such.
+  function readSteps({ value, table, where, params }: MetricSource, cut: Cut): Promise<BucketRow[]> {
+    const { run, wide, first, last } = cut;
+    return store.query<BucketRow>(
+      `SELECT bucket.step, ${value} AS value, low, high, lost FROM
+         (SELECT max(step) AS step, min(${value}) AS low, max(${value}) AS high, sum(${value} IS NULL) AS lost
+          FROM ${table} WHERE run_key = :run AND step BETWEEN :from AND :to ${where}
+          GROUP BY (step - 1) / CAST(:wide AS INTEGER)) AS bucket
+         JOIN ${table} AS last ON last.run_key = :run AND last.step = bucket.step ${where}
+       ORDER BY bucket.step`,
+      { run, wide, from: first * wide + 1, to: (last + 1) * wide, ...params },
+    );
+  }
+
+  function readLevel(metric: string, level: number, { run, wide, first, last }: Cut): Promise<BucketRow[]> {
+    const per = wide / bucketSteps(level);
+    return store.query<BucketRow>(
+      `SELECT last.step, last.value, found.low, found.high, lost FROM
+         (SELECT max(bucket) AS bucket, min(low) AS low, max(high) AS high, sum(non_finite) AS lost
+          FROM series_levels
+          WHERE run_key = :run AND metric = :metric AND level = :level AND bucket BETWEEN :from AND :to
+          GROUP BY bucket / CAST(:per AS INTEGER)) AS found
+         JOIN series_levels AS last ON last.run_key = :run AND last.metric = :metric AND last.level = :level
+           AND last.bucket = found.bucket
+       ORDER BY last.step`,
+      { run, metric, level, per, from: first * per, to: (last + 1) * per - 1 },
+    );
+  }
+
   return {
     addStep(run, line) {
       // Sources lie by name first, so that finding those of one step means reading them all: only where it was there before.
       if (store.get('SELECT 1 FROM steps WHERE run_key = ? AND step = ?', [run, line.step]))
         store.run('DELETE FROM step_sources WHERE run_key = ? AND step = ?', [run, line.step]);
-      store.run(`INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, [
+      const before = store.get<{ tokens: number; ms: number }>(
+        `SELECT tokens_seen AS tokens, trained_ms AS ms FROM steps WHERE run_key = ? AND step < ?
+         ORDER BY step DESC LIMIT 1`,
+        [run, line.step],
+      );
+      store.run(`INSERT OR REPLACE INTO steps VALUES (${Array(19).fill('?').join()})`, [
         run,
         line.step,
         line.attempt,
@@ -97,6 +166,8 @@ export function createStepTable(store: Store): StepTable {
         line.tokensPerSecond,
         line.memoryBytes,
         line.at,
+        (before?.tokens ?? 0) + line.tokens,
+        (before?.ms ?? 0) + line.stepMs,
       ]);
       for (const { source, loss, targetTokens } of line.lossBySource)
         store.run('INSERT OR REPLACE INTO step_sources VALUES (?, ?, ?, ?, ?)', [
@@ -126,7 +197,21 @@ export function createStepTable(store: Store): StepTable {
       store.transaction(() => {
         for (const table of ['steps', 'step_sources', 'step_arrays', 'evaluations'])
           store.run(`DELETE FROM ${table} WHERE run_key = ? AND step > ?`, [run, afterStep]);
+        buckets.cut(run, afterStep);
+        if (afterStep > 0) buckets.extend(run, afterStep, afterStep, sourcesOf(run));
       });
+    },
+    addBuckets(run, from, to, sources) {
+      buckets.extend(run, from, to, sources);
+    },
+    fillBuckets(run) {
+      const { first, last } = rangeOf(run);
+      if (first === null || last === null) return true;
+      const from = Math.max(first, buckets.filledTo(run) + 1);
+      if (from > last) return true;
+      const to = Math.min(last, from + stepsATurn - 1);
+      store.transaction(() => buckets.extend(run, from, to, sourcesOf(run)), { durable: false });
+      return to === last;
     },
     evaluations: (run) =>
       store
@@ -151,9 +236,10 @@ export function createStepTable(store: Store): StepTable {
         [run],
       ) ?? null,
     peakMemory: (run) =>
-      store.get<{ most: number | null }>('SELECT max(memory_bytes) AS most FROM steps WHERE run_key = ?', [
-        run,
-      ])?.most ?? null,
+      store.get<{ most: number | null }>(
+        `SELECT max(high) AS most FROM series_levels WHERE run_key = ? AND metric = 'memoryBytes' AND level = ?`,
+        [run, levels],
+      )?.most ?? null,
     async readSteps(run, fromStep, limit) {
       const rows = await store.query<StepRow>(
         `SELECT steps.*, expert_shares FROM steps JOIN step_arrays USING (run_key, step)
@@ -175,38 +261,35 @@ export function createStepTable(store: Store): StepTable {
       const bySource = Map.groupBy(losses, ({ step }) => step);
       return rows.map((row) => fromRow(row, bySource.get(row.step) ?? []));
     },
-    async readSeries(run, { metrics, numExperts, fromStep, toStep, buckets }) {
-      const range = store.get<{ first: number | null; last: number | null }>(
-        'SELECT min(step) AS first, max(step) AS last FROM steps WHERE run_key = ?',
-        [run],
-      )!;
-      const from = Math.max(fromStep ?? -Infinity, range.first ?? 0);
-      const to = Math.min(toStep ?? Infinity, range.last ?? -1);
-      const width = Math.max(1, Math.ceil((to - from + 1) / buckets));
+    async readSeries(run, { metrics, numExperts, fromStep, toStep, buckets: most }) {
+      const range = rangeOf(run);
+      const from = Math.max(fromStep ?? -Infinity, range.first ?? 1);
+      const to = Math.min(toStep ?? Infinity, range.last ?? 0);
+      const width = Math.max(1, Math.ceil((to - from + 1) / most));
       return Promise.all(
         metrics.map(async (metric) => {
-          const { value, table, where, params } = sourceOf(metric, numExperts);
-          // Of each bucket its extremes, and the value at its last step: spikes survive, and the line ends where it is.
-          const rows = await store.query<{
-            step: number;
-            value: number | null;
-            low: number | null;
-            high: number | null;
-          }>(
-            `SELECT bucket.step, ${value} AS value, low, high FROM
-               (SELECT max(step) AS step, min(${value}) AS low, max(${value}) AS high FROM ${table}
-                WHERE run_key = :run AND step BETWEEN :from AND :to ${where}
-                GROUP BY CAST((step - :from) / :width AS INTEGER)) AS bucket
-               JOIN ${table} AS last ON last.run_key = :run AND last.step = bucket.step ${where}
-             ORDER BY bucket.step`,
-            { run, from, to, width, ...params },
-          );
+          const source = sourceOf(metric, numExperts);
+          const level = source.leveled === null ? 0 : levelFor(width);
+          // Buckets are cut at the same steps wherever a view begins, so that a curve stands still while it is moved.
+          const wide = Math.ceil(width / bucketSteps(level)) * bucketSteps(level);
+          const cut = {
+            run,
+            from,
+            to,
+            wide,
+            first: Math.floor((from - 1) / wide),
+            last: Math.floor((to - 1) / wide),
+          };
+          const rows = await (source.leveled === null || level === 0
+            ? readSteps(source, cut)
+            : readLevel(source.leveled, level, cut));
           return {
             metric,
             steps: rows.map(({ step }) => step),
-            values: rows.map((row) => row.value),
+            values: rows.map(({ value }) => value),
             min: rows.map(({ low }) => low),
             max: rows.map(({ high }) => high),
+            nonFinite: rows.map(({ lost }) => lost),
           };
         }),
       );
@@ -227,16 +310,48 @@ export function createStepTable(store: Store): StepTable {
   };
 }
 
+interface MetricSource {
+  value: string;
+  table: string;
+  where: string;
+  params: Record<string, SqlValue>;
+  /** Its name in series_levels; null where it has none there. */
+  leveled: string | null;
+}
+interface Cut {
+  run: number;
+  /** Steps of a bucket of the answer, and the numbers of its first and last. */
+  wide: number;
+  first: number;
+  last: number;
+}
+interface BucketRow {
+  step: number;
+  value: number | null;
+  low: number | null;
+  high: number | null;
+  lost: number;
+}
+
 /** Where a metric's values are. @throws `bad_option` for a name that no step has. */
-function sourceOf(
-  metric: string,
-  numExperts: number,
-): { value: string; table: string; where: string; params: Record<string, SqlValue> } {
-  if ((stepMetrics as readonly string[]).includes(metric))
-    return { value: columns[metric as StepMetric], table: 'steps', where: '', params: {} };
+function sourceOf(metric: string, numExperts: number): MetricSource {
+  if (Object.hasOwn(metricColumns, metric))
+    return {
+      value: metricColumns[metric as StoredMetric],
+      table: 'steps',
+      where: '',
+      params: {},
+      leveled: metric,
+    };
   const source = /^loss[:/](.+)$/s.exec(metric)?.[1];
   if (source !== undefined)
-    return { value: 'loss', table: 'step_sources', where: 'AND source = :source', params: { source } };
+    return {
+      value: 'loss',
+      table: 'step_sources',
+      where: 'AND source = :source',
+      params: { source },
+      leveled: `loss/${source}`,
+    };
   const [, layer, expert] = /^expertShare[:/](\d+)[:/](\d+)$/.exec(metric) ?? [];
   if (layer !== undefined && Number(expert) < numExperts)
     return {
@@ -244,10 +359,11 @@ function sourceOf(
       table: 'step_arrays',
       where: '',
       params: { index: Number(layer) * numExperts + Number(expert) },
+      leveled: null,
     };
   throw new CaravanError('bad_option', `there is no metric '${metric}'`, {
     place: { field: 'metrics' },
-    mend: `Metrics are ${stepMetrics.join(', ')}, loss/SOURCE and expertShare/LAYER/EXPERT.`,
+    mend: `Metrics are ${Object.keys(metricColumns).join(', ')}, loss/SOURCE and expertShare/LAYER/EXPERT.`,
   });
 }
 

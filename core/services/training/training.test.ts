@@ -164,7 +164,14 @@ describe('a run from start to end', () => {
     });
     expect(logOf(run)).toMatch(/step 1 was skipped.*rows 7, 9/);
     const [series] = await h.service.handlers.readSeries({ id: run.id, metrics: ['loss'], buckets: 10 });
-    expect(series).toEqual({ metric: 'loss', steps: [1], values: [null], min: [null], max: [null] });
+    expect(series).toEqual({
+      metric: 'loss',
+      steps: [1],
+      values: [null],
+      min: [null],
+      max: [null],
+      nonFinite: [1],
+    });
   });
 });
 

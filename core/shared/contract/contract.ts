@@ -73,6 +73,7 @@ import { runConfigSchema } from '../run/runConfig.ts';
 export const contractVersion = 1;
 
 const none = z.object({}).strict();
+const queueSchema = z.object({ startsAt: z.number().nullable() });
 const id = z.object({ id: z.string() }).strict();
 const page = {
   after: z.number().int().min(-1).default(-1),
@@ -177,6 +178,14 @@ export const calls = {
   cancelJob: call('write', id, jobSchema),
   pauseJob: call('write', id, jobSchema),
   resumeJob: call('write', id, jobSchema),
+  /** Among those that wait for the same device; 1 is next. */
+  moveJob: call('write', z.object({ id: z.string(), place: z.number().int().min(1) }).strict(), jobSchema),
+  holdJob: call('write', z.object({ id: z.string(), held: z.boolean() }).strict(), jobSchema),
+  /** `startsAt`: when held jobs are released, milliseconds since 1970; null: when someone says so. */
+  getQueue: call('read', none, queueSchema),
+  setQueue: call('write', queueSchema.strict(), queueSchema),
+  /** Releases everything that is held, in its order. */
+  startQueue: call('write', none, none),
 
   // datasets
   importSource: call(
@@ -474,7 +483,12 @@ export const calls = {
     }),
   ),
   readPrediction: call('read', id, predictionSchema),
-  startRun: call('write', z.object({ config: runConfigSchema }).strict(), runSchema),
+  /** `hold`: it waits in the queue until that is started, or comes to its time. */
+  startRun: call(
+    'write',
+    z.object({ config: runConfigSchema, hold: z.boolean().default(false) }).strict(),
+    runSchema,
+  ),
   resumeRun: call('write', id, runSchema),
   pauseRun: call('write', id, runSchema),
   continueRun: call('write', id, runSchema),
@@ -522,7 +536,10 @@ export const calls = {
       .strict(),
     z.array(stepSchema),
   ),
-  /** Downsampled to at most `buckets` points per metric, each bucket giving its minimum, maximum and last value. */
+  /**
+   * Downsampled to about `buckets` points per metric, each bucket giving its minimum, maximum and last value. Buckets are cut
+   * at the same steps wherever a range begins. Beside the metrics of a step: `tokensSeen` and `trainedMs`, summed up to it.
+   */
   readSeries: call(
     'read',
     z
@@ -535,7 +552,12 @@ export const calls = {
       })
       .strict(),
     z.array(
-      seriesSchema.extend({ min: z.array(z.number().nullable()), max: z.array(z.number().nullable()) }),
+      seriesSchema.extend({
+        min: z.array(z.number().nullable()),
+        max: z.array(z.number().nullable()),
+        /** Steps of each bucket whose value was not finite. */
+        nonFinite: z.array(z.number().int()),
+      }),
     ),
   ),
   readEvaluations: call('read', id, z.array(evaluationSchema)),
@@ -742,6 +764,7 @@ export type CallResult<N extends CallName> = z.infer<Calls[N]['result']>;
 
 export const events = {
   jobChanged: jobSchema,
+  queueChanged: queueSchema,
   jobLogged: z.object({ id: z.string(), line: z.string() }),
   sourcesChanged: none,
   mixesChanged: none,

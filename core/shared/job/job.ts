@@ -49,6 +49,10 @@ export const jobSchema = z.object({
   progress: progressSchema.nullable(),
   /** What the job works for or made: a source, mix, model or run id. */
   subjectId: z.string().nullable(),
+  /** Place among those that wait for the same device, from 1; null where it does not wait for a turn. */
+  place: z.number().int().nullable(),
+  /** It waits until it is started by hand, or at the queue's time. */
+  held: z.boolean(),
   canPause: z.boolean(),
   canCancel: z.boolean(),
   error: contractErrorSchema.nullable(),
