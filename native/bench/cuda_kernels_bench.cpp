@@ -192,22 +192,20 @@ void bench_rows(const Exec& exec, Bench& bench) {
   };
   bench.time("rope_apply", 4.0 * n * c, rope);
   for (const int64_t width : {c, f}) {
-    for (const bool accumulate : {false, true}) {
-      const std::string name = std::string("dropout_apply ") + std::to_string(width) + (accumulate ? ", added" : "");
-      bench.time(name, (accumulate ? 6.0 : 4.0) * n * static_cast<double>(width), [&, width, accumulate](Pool& pool) {
-        bf16 *y = pool.take<bf16>(n * width), *x = pool.take<bf16>(n * width);
-        DropoutMask mask;
-        int32_t *conversation = pool.take<int32_t>(n), *position = pool.take<int32_t>(n);
-        upload_vector(exec, conversation, numbers(n, [](int64_t i) { return i / 2048; }));
-        upload_vector(exec, position, numbers(n, [](int64_t i) { return i % 2048; }));
-        mask.p = 0.1f;
-        mask.seed = 5;
-        mask.step = 1;
-        mask.conversation = conversation;
-        mask.position = position;
-        return [=, &exec] { dropout_apply(exec, y, x, mask, n, width, accumulate); };
-      });
-    }
+    bench.time("dropout_kept " + std::to_string(width), 4.0 * n * static_cast<double>(kept_words(width)),
+               [&, width](Pool& pool) {
+                 uint32_t* kept = pool.take<uint32_t>(n * kept_words(width));
+                 DropoutMask mask;
+                 int32_t *conversation = pool.take<int32_t>(n), *position = pool.take<int32_t>(n);
+                 upload_vector(exec, conversation, numbers(n, [](int64_t i) { return i / 2048; }));
+                 upload_vector(exec, position, numbers(n, [](int64_t i) { return i % 2048; }));
+                 mask.p = 0.1f;
+                 mask.seed = 5;
+                 mask.step = 1;
+                 mask.conversation = conversation;
+                 mask.position = position;
+                 return [=, &exec] { dropout_kept(exec, kept, mask, n, width); };
+               });
   }
 }
 
@@ -300,7 +298,7 @@ void bench_routing(const Exec& exec, Bench& bench) {
   bench.time("moe_gather", 2.0 * (n + m) * c, [&](Pool& pool) {
     const Routed r(exec, pool);
     bf16 *out = pool.take<bf16>(m * c), *x = pool.take<bf16>(n * c);
-    return [=, &exec] { moe_gather(exec, out, x, r.source, m, c, top_k); };
+    return [=, &exec] { moe_gather(exec, out, x, r.source, nullptr, 1.0f, m, c, top_k); };
   });
   bench.time("moe_combine_forward", 2.0 * (2 * n + m) * c, [&](Pool& pool) {
     const Routed r(exec, pool);

@@ -148,6 +148,7 @@ class Run {
       set_ = std::make_shared<TrainableSet>(exec_.device, config, method_of(config_), settings_.train_dtype);
       set_->initialise(exec_, *base, static_cast<uint32_t>(seed_));
       set_->allocate_gradients();
+      if (exec_.device == Device::cuda) set_->allocate_copies();
     }
     model_ = std::make_shared<Model>(exec_, config, std::move(base), set_, longest());
     Json result = {{"config", config_}, {"base", base_dtype_name(settings_.base)}};

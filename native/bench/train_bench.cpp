@@ -2,10 +2,11 @@
 //
 //   train_bench [--shape smollm2-135m] [--layers N] [--device cpu|cuda] [--method lora] [--base bf16] [--compute f32]
 //               [--train-dtype f32] [--optimizer adamw|adamw8bit] [--experts 8] [--top-k 2] [--adapter-dim 64]
-//               [--rank 64] [--dropout 0.1] [--tokens 512] [--rows 4] [--recompute] [--threads 0]
-//               [--steps 3 | --seconds S] [--forward] [--json FILE]
+//               [--rank 64] [--dropout 0.1] [--tokens 512] [--rows 4] [--recompute [--keep-outputs]] [--threads 0]
+//               [--steps 3 | --seconds S] [--forward] [--times] [--json FILE]
 //
 // A step is: gradients to zero, forward, backward, the gradient norm, AdamW, over `rows` sequences of `tokens` tokens.
+// --times (CUDA): three more steps with events around every operation, and where the time of the stream went.
 // On the CPU the processor's seconds stand beside the clock's: on a machine with other work, the former say more.
 #include <algorithm>
 #include <chrono>
@@ -22,6 +23,7 @@
 #include "engine/model/decoder.h"
 #include "engine/train/adamw.h"
 #include "engine/train/micro_batch.h"
+#include "kernels/kernel_times.h"
 #include "kernels/philox.h"
 #include "kernels/random.h"
 #include "kernels/transfer.h"
@@ -42,10 +44,12 @@ struct Settings {
   int64_t tokens = 512;
   int64_t rows = 4;
   bool recompute = false;
+  bool keep_outputs = false;
   int threads = 0;
   int64_t steps = 3;
   double seconds = 0.0;
   bool forward = false;
+  bool times = false;
   std::string json;
 };
 
@@ -61,8 +65,16 @@ Settings parse(int argc, char** argv) {
       settings.recompute = true;
       continue;
     }
+    if (name == "--keep-outputs") {
+      settings.keep_outputs = true;
+      continue;
+    }
     if (name == "--forward") {
       settings.forward = true;
+      continue;
+    }
+    if (name == "--times") {
+      settings.times = true;
       continue;
     }
     const std::string value = i + 1 < argc ? argv[++i] : "";
@@ -180,11 +192,13 @@ int main(int argc, char** argv) try {
   const auto set = std::make_shared<TrainableSet>(exec.device, config, settings.method, settings.train_dtype);
   set->initialise(exec, *base, 1);
   set->allocate_gradients();
+  if (settings.device == Device::cuda && settings.compute == DType::bf16) set->allocate_copies();
   const auto model = std::make_shared<Model>(exec, config, base, set, settings.tokens);
   const MicroBatch batch = random_batch(settings, config.vocab_size);
   DecoderOptions options;
   options.activation = settings.compute;
   options.recompute = settings.recompute;
+  options.keep_outputs = settings.keep_outputs;
   options.max_tokens = batch.size();
   options.max_targets = batch.target_count();
   Decoder decoder(exec, model, options);
@@ -206,8 +220,9 @@ int main(int argc, char** argv) try {
   std::vector<double> both_times, step_times;
   double processor = 0.0;
   double loss = 0.0;
-  const auto began = std::chrono::steady_clock::now();
-  for (int64_t step = 1; step <= settings.steps || seconds_since(began) < settings.seconds; ++step) {
+  int64_t step = 0;
+  const auto run_step = [&] {
+    ++step;
     const auto start = std::chrono::steady_clock::now();
     const double processor_start = processor_seconds();
     set->zero_gradients(exec);
@@ -223,6 +238,10 @@ int main(int argc, char** argv) try {
     synchronize(exec);
     step_times.push_back(seconds_since(start));
     processor = processor_seconds() - processor_start;
+  };
+  const auto began = std::chrono::steady_clock::now();
+  while (step < settings.steps || seconds_since(began) < settings.seconds) {
+    run_step();
     if (settings.device == Device::cpu || step <= 3) {
       std::printf("step %lld: loss %.4f, forward and backward %.3f s, step %.3f s (processor %.3f s): %.1f tokens/s\n",
                   static_cast<long long>(step), loss, both_times.back(), step_times.back(), processor,
@@ -230,6 +249,7 @@ int main(int argc, char** argv) try {
       std::fflush(stdout);
     }
   }
+  const size_t steps_taken = step_times.size();
   const double tokens = static_cast<double>(batch.size());
   const double best = tokens / *std::min_element(step_times.begin(), step_times.end());
   const double usual = tokens / median(step_times);
@@ -238,7 +258,24 @@ int main(int argc, char** argv) try {
   if (settings.device == Device::cuda) {
     std::printf(
         "median of %zu steps %.1f tokens/s, forward and backward alone %.1f; useful %.1f TFLOP/s, %.1f %% of %.1f\n",
-        step_times.size(), usual, tokens / median(both_times), tflops, 100.0 * tflops / ceiling, ceiling);
+        steps_taken, usual, tokens / median(both_times), tflops, 100.0 * tflops / ceiling, ceiling);
+  }
+  nlohmann::ordered_json times = nlohmann::ordered_json::array();
+  if (settings.times) {
+    constexpr int timed_steps = 3;
+    start_kernel_times(exec);
+    for (int i = 0; i < timed_steps; ++i) run_step();
+    const auto by_operation = take_kernel_times(exec);
+    std::vector<std::pair<std::string, OperationTime>> sorted(by_operation.begin(), by_operation.end());
+    std::sort(sorted.begin(), sorted.end(),
+              [](const auto& a, const auto& b) { return a.second.milliseconds > b.second.milliseconds; });
+    for (const auto& [name, time] : sorted) {
+      const double each = time.milliseconds / timed_steps;
+      const int64_t calls = time.calls / timed_steps;
+      const std::string named = name.empty() ? "between operations" : name;
+      std::printf("%-32s %9.3f ms a step, %6lld calls\n", named.c_str(), each, static_cast<long long>(calls));
+      times.push_back({{"operation", named}, {"milliseconds", each}, {"calls", calls}});
+    }
   }
   if (!settings.json.empty()) {
     const nlohmann::ordered_json json = {{"bench", "train"},
@@ -255,7 +292,8 @@ int main(int argc, char** argv) try {
                                          {"rows", settings.rows},
                                          {"tokens", settings.tokens},
                                          {"recompute", settings.recompute},
-                                         {"steps", step_times.size()},
+                                         {"keepOutputs", settings.keep_outputs},
+                                         {"steps", steps_taken},
                                          {"tokensPerSecond", usual},
                                          {"bestTokensPerSecond", best},
                                          {"forwardBackwardTokensPerSecond", tokens / median(both_times)},
@@ -263,7 +301,8 @@ int main(int argc, char** argv) try {
                                          {"ceilingTflops", ceiling},
                                          {"lastLoss", loss},
                                          {"decoderBytes", decoder.memory_bytes()},
-                                         {"baseBytes", base->bytes()}};
+                                         {"baseBytes", base->bytes()},
+                                         {"operationsOfAStep", times}};
     std::ofstream(settings.json) << json.dump(1) << "\n";
   }
   return 0;

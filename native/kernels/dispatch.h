@@ -7,7 +7,7 @@
 // The twins are declared from the public function's own type, so the three cannot drift apart.
 #pragma once
 
-#include "kernels/exec.h"
+#include "kernels/kernel_times.h"
 
 namespace caravan {
 
@@ -25,8 +25,12 @@ namespace caravan {
   }
 
 #ifdef CARAVAN_CUDA
-#define CARAVAN_DISPATCH(op, exec, ...) \
-  return (exec).device == Device::cuda ? caravan::cuda::op((exec), __VA_ARGS__) : caravan::cpu::op((exec), __VA_ARGS__)
+#define CARAVAN_DISPATCH(op, exec, ...)                         \
+  if ((exec).device == Device::cuda) {                          \
+    const caravan::cuda::TimedOperation operation((exec), #op); \
+    return caravan::cuda::op((exec), __VA_ARGS__);              \
+  }                                                             \
+  return caravan::cpu::op((exec), __VA_ARGS__)
 #else
 #define CARAVAN_DISPATCH(op, exec, ...)                           \
   if ((exec).device == Device::cuda) throw_cuda_unavailable(#op); \

@@ -12,7 +12,8 @@ namespace caravan {
 enum class DropoutSite : uint32_t { q = 0, k, v, o, gate, up, down, adapter };
 
 /// Element (row r, channel c) is kept iff philox(seed, step, conversation[r], position[r], layer * 16 + site, c / 4)
-/// .word[c % 4] >= floor(p * 2^32), and is then scaled by 1 / (1 - p) in fp32.
+/// .word[c % 4] >= floor(p * 2^32), and is then scaled by 1 / (1 - p) in fp32
+/// by whoever applies the mask.
 struct DropoutMask {
   float p = 0.0f;
   uint32_t seed = 0;
@@ -23,8 +24,18 @@ struct DropoutMask {
   const int32_t* position = nullptr;      // (N) position in its conversation
 };
 
-/// y (N, C) = x masked and scaled (a copy when p is 0). The backward pass is the same function on the gradient.
-/// y += when `accumulate`.
-void dropout_apply(const Exec& exec, Ptr y, ConstPtr x, const DropoutMask& mask, int64_t n, int64_t c, bool accumulate);
+/// A row of a mask as bits: its words, and channel c's bit of word c / 32. Even channels lie in the lower half of a word
+/// and odd ones in the upper: a neighbouring pair's bits are 16 apart, so that one shift brings both where they are
+/// wanted.
+constexpr int64_t kept_words(int64_t c) { return (c + 31) / 32; }
+constexpr int kept_bit(int64_t c) { return static_cast<int>(c % 32 / 2 + c % 2 * 16); }
+
+/// The mask, drawn once for all that reads it: kept (N, kept_words(C)); the bits beyond C are 0.
+void dropout_kept(const Exec& exec, uint32_t* kept, const DropoutMask& mask, int64_t n, int64_t c);
+
+/// y (N, C) = x * scale where it is kept, else 0; y += when `accumulate`. The backward pass is the same function on the
+/// gradient.
+void dropout_apply(const Exec& exec, Ptr y, ConstPtr x, const uint32_t* kept, float scale, int64_t n, int64_t c,
+                   bool accumulate);
 
 }  // namespace caravan

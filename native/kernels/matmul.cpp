@@ -7,6 +7,10 @@ namespace caravan {
 CARAVAN_TWINS(linear_forward)
 CARAVAN_TWINS(linear_backward_input)
 CARAVAN_TWINS(linear_backward_weight)
+CARAVAN_TWINS(linear_lora_forward)
+CARAVAN_TWINS(router_forward)
+CARAVAN_TWINS(router_backward_input)
+CARAVAN_TWINS(router_backward_weight)
 CARAVAN_TWINS(bias_backward)
 CARAVAN_TWINS(grouped_linear_forward)
 CARAVAN_TWINS(grouped_linear_backward_input)
@@ -23,8 +27,29 @@ void linear_backward_input(const Exec& exec, Ptr dx, ConstPtr dy, const Weight& 
 }
 
 void linear_backward_weight(const Exec& exec, Ptr dw, ConstPtr dy, ConstPtr x, int64_t n, int64_t out_features,
-                            int64_t in_features, float scale) {
-  CARAVAN_DISPATCH(linear_backward_weight, exec, dw, dy, x, n, out_features, in_features, scale);
+                            int64_t in_features, float scale, int64_t x_row) {
+  CARAVAN_DISPATCH(linear_backward_weight, exec, dw, dy, x, n, out_features, in_features, scale,
+                   x_row == 0 ? in_features : x_row);
+}
+
+void linear_lora_forward(const Exec& exec, Ptr y, ConstPtr x, int64_t row, const Weight& w, const float* bias,
+                         ConstPtr b, float scale, int64_t u_at, int64_t r, int64_t n) {
+  CARAVAN_DISPATCH(linear_lora_forward, exec, y, x, row, w, bias, b, scale, u_at, r, n);
+}
+
+void router_forward(const Exec& exec, float* logits, ConstPtr x, int64_t x_row, ConstPtr w, int64_t n,
+                    int64_t num_experts, int64_t c) {
+  CARAVAN_DISPATCH(router_forward, exec, logits, x, x_row, w, n, num_experts, c);
+}
+
+void router_backward_input(const Exec& exec, Ptr dx, const float* dlogits, ConstPtr w, int64_t n, int64_t num_experts,
+                           int64_t c) {
+  CARAVAN_DISPATCH(router_backward_input, exec, dx, dlogits, w, n, num_experts, c);
+}
+
+void router_backward_weight(const Exec& exec, float* dw, const float* dlogits, ConstPtr x, int64_t x_row, int64_t n,
+                            int64_t num_experts, int64_t c) {
+  CARAVAN_DISPATCH(router_backward_weight, exec, dw, dlogits, x, x_row, n, num_experts, c);
 }
 
 void bias_backward(const Exec& exec, float* dbias, ConstPtr dy, int64_t n, int64_t out_features) {

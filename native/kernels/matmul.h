@@ -43,9 +43,25 @@ void linear_forward(const Exec& exec, Ptr y, ConstPtr x, const Weight& w, const 
 void linear_backward_input(const Exec& exec, Ptr dx, ConstPtr dy, const Weight& w, int64_t n, float scale,
                            bool accumulate);
 
-/// dw (O, C) += scale * dy^T (O, N) x (N, C). dw is f32 (or bf16: rounded once at the end); sums over N in fp32.
+/// y (N, O) = x W^T + bias + u (scale * B)^T, B (O, R), in one sum that is rounded once; scale is a power of two. Rows of x are `row` elements apart, and in
+/// each, u_at elements behind its beginning, lie the R elements of u.
+void linear_lora_forward(const Exec& exec, Ptr y, ConstPtr x, int64_t row, const Weight& w, const float* bias,
+                         ConstPtr b, float scale, int64_t u_at, int64_t r, int64_t n);
+
+/// dw (O, C) += scale * dy^T (O, N) x (N, C; rows `x_row` elements apart, 0: C). dw is f32 (or bf16: rounded once at the end); sums over N in fp32.
 void linear_backward_weight(const Exec& exec, Ptr dw, ConstPtr dy, ConstPtr x, int64_t n, int64_t out_features,
-                            int64_t in_features, float scale);
+                            int64_t in_features, float scale, int64_t x_row = 0);
+
+/// The router's products: f32 whatever the activations are, nothing rounded but dx. Rows
+/// of x are x_row elements apart. logits (N, E) = x (N, C) W^T, W (E, C).
+void router_forward(const Exec& exec, float* logits, ConstPtr x, int64_t x_row, ConstPtr w, int64_t n,
+                    int64_t num_experts, int64_t c);
+/// dx (N, C) += dlogits (N, E) W.
+void router_backward_input(const Exec& exec, Ptr dx, const float* dlogits, ConstPtr w, int64_t n, int64_t num_experts,
+                           int64_t c);
+/// dw (E, C) f32 += dlogits^T x.
+void router_backward_weight(const Exec& exec, float* dw, const float* dlogits, ConstPtr x, int64_t x_row, int64_t n,
+                            int64_t num_experts, int64_t c);
 
 /// dbias (O, f32) += sum over rows of dy (N, O).
 void bias_backward(const Exec& exec, float* dbias, ConstPtr dy, int64_t n, int64_t out_features);

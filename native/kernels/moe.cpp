@@ -8,6 +8,8 @@ CARAVAN_TWINS(router_topk_forward)
 CARAVAN_TWINS(router_topk_backward)
 CARAVAN_TWINS(moe_sort)
 CARAVAN_TWINS(moe_gather)
+CARAVAN_TWINS(moe_gather_backward)
+CARAVAN_TWINS(moe_combine_residual)
 CARAVAN_TWINS(moe_combine_forward)
 CARAVAN_TWINS(moe_combine_backward)
 CARAVAN_TWINS(moe_invert)
@@ -29,8 +31,20 @@ void moe_sort(const Exec& exec, int32_t* offsets, int32_t* source, const int32_t
   CARAVAN_DISPATCH(moe_sort, exec, offsets, source, experts, valid, n, num_experts, top_k);
 }
 
-void moe_gather(const Exec& exec, Ptr out, ConstPtr x, const int32_t* source, int64_t m, int64_t c, int64_t top_k) {
-  CARAVAN_DISPATCH(moe_gather, exec, out, x, source, m, c, top_k);
+void moe_gather(const Exec& exec, Ptr out, ConstPtr x, const int32_t* source, const uint32_t* kept, float keep_scale,
+                int64_t m, int64_t c, int64_t top_k) {
+  CARAVAN_DISPATCH(moe_gather, exec, out, x, source, kept, keep_scale, m, c, top_k);
+}
+
+void moe_gather_backward(const Exec& exec, Ptr dx, ConstPtr dy, ConstPtr dgathered, const int32_t* inverse,
+                         const uint32_t* kept, float keep_scale, int64_t n, int64_t c, int64_t top_k) {
+  CARAVAN_DISPATCH(moe_gather_backward, exec, dx, dy, dgathered, inverse, kept, keep_scale, n, c, top_k);
+}
+
+void moe_combine_residual(const Exec& exec, Ptr y, ConstPtr stream, ConstPtr branch, ConstPtr expert_out,
+                          const float* weights, const int32_t* inverse, int64_t n, int64_t c, int64_t top_k,
+                          float scale) {
+  CARAVAN_DISPATCH(moe_combine_residual, exec, y, stream, branch, expert_out, weights, inverse, n, c, top_k, scale);
 }
 
 void moe_combine_forward(const Exec& exec, Ptr y, ConstPtr expert_out, const float* weights, const int32_t* inverse,

@@ -20,12 +20,22 @@ void router_topk_backward(const Exec& exec, float* drouter_logits, const float* 
 void moe_sort(const Exec& exec, int32_t* offsets, int32_t* source, const int32_t* experts, const uint8_t* valid,
               int64_t n, int64_t num_experts, int64_t top_k);
 
-/// out (M, C)[r] = x[source[r] / K].
-void moe_gather(const Exec& exec, Ptr out, ConstPtr x, const int32_t* source, int64_t m, int64_t c, int64_t top_k);
+/// out (M, C)[r] = x[source[r] / K]. With `kept` (N, kept_words(C); see dropout.h) what is kept is multiplied by
+/// keep_scale and the rest 0: one mask per token, shared by its experts.
+void moe_gather(const Exec& exec, Ptr out, ConstPtr x, const int32_t* source, const uint32_t* kept, float keep_scale,
+                int64_t m, int64_t c, int64_t top_k);
+/// dx (N, C) = dy + what comes back through moe_gather from dgathered (M, C): the sum over the token's slots in their
+/// order, rounded where there is a mask to meet, masked and scaled. dx may be dy.
+void moe_gather_backward(const Exec& exec, Ptr dx, ConstPtr dy, ConstPtr dgathered, const int32_t* inverse,
+                         const uint32_t* kept, float keep_scale, int64_t n, int64_t c, int64_t top_k);
 /// y (N, C)[t] += scale * sum over the slots k of t, in slot order, of weights[t, k] * expert_out[row of (t, k)].
 /// weights null means 1: the backward pass of moe_gather. `inverse` (N * K): dispatched row of each assignment or -1.
 void moe_combine_forward(const Exec& exec, Ptr y, ConstPtr expert_out, const float* weights, const int32_t* inverse,
                          int64_t n, int64_t c, int64_t top_k, float scale);
+/// y (N, C) = the same sum added to stream + branch, which are added and rounded first.
+void moe_combine_residual(const Exec& exec, Ptr y, ConstPtr stream, ConstPtr branch, ConstPtr expert_out,
+                          const float* weights, const int32_t* inverse, int64_t n, int64_t c, int64_t top_k,
+                          float scale);
 /// dexpert_out (M, C)[r] = scale * weights[t, k] * dy[t]; dweights (N, K) f32 = scale * dot(dy[t], expert_out[r])
 /// (0 for padding).
 void moe_combine_backward(const Exec& exec, Ptr dexpert_out, float* dweights, ConstPtr dy, ConstPtr expert_out,

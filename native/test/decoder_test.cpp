@@ -107,10 +107,15 @@ TEST_CASE("recomputation and threads leave every bit of losses and gradients alo
       TinySession session = make_session(Exec(), tiny_config("qwen3"), numbers, dtype, BaseDType::bf16);
       const Ran kept = run(Exec(), session, conversations, 3, options_for(dtype, false));
       const Ran again = run(Exec(), session, conversations, 3, options_for(dtype, true));
+      DecoderOptions keeping = options_for(dtype, true);
+      keeping.keep_outputs = true;
+      const Ran outputs_kept = run(Exec(), session, conversations, 3, keeping);
       const Ran threaded = run(exec_with_threads(3), session, conversations, 3, options_for(dtype, true));
       INFO(std::string(method_name(method)));
       CHECK(kept.losses == again.losses);
       CHECK(kept.gradients == again.gradients);
+      CHECK(kept.losses == outputs_kept.losses);
+      CHECK(kept.gradients == outputs_kept.gradients);
       CHECK(kept.losses == threaded.losses);
       CHECK(kept.gradients == threaded.gradients);
     }
@@ -181,18 +186,19 @@ TEST_CASE("the memory plan holds what a pass takes") {
   const auto conversations = make_conversations(8, 6);
   for (const DType dtype : {DType::f32, DType::bf16}) {
     for (const Method method : all_methods) {
-      for (const bool recompute : {false, true}) {
+      for (const int recompute : {0, 1, 2}) {
         MethodOptions numbers = tiny_method(method);
         numbers.lora_dropout = numbers.adapter_dropout = 0.1f;
         TinySession session = make_session(Exec(), tiny_config("qwen3"), numbers, dtype);
-        DecoderOptions options = options_for(dtype, recompute);
+        DecoderOptions options = options_for(dtype, recompute > 0);
+        options.keep_outputs = recompute == 2;
         const MicroBatch batch = pack(conversations);
         options.max_tokens = batch.size();
         options.max_targets = batch.target_count();
         Decoder decoder(Exec(), session.model, options);
         const size_t before = decoder.memory_bytes();
         decoder.forward_backward(batch.tokens(), batch.targets(), StepPlace());
-        INFO(std::string(method_name(method)) << std::string(recompute ? " recompute" : ""));
+        INFO(std::string(method_name(method)) << std::string(recompute > 0 ? " recompute" : ""));
         CHECK(decoder.memory_bytes() == before);  // nothing had to grow
       }
     }

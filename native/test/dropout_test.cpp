@@ -27,6 +27,18 @@ struct Rows {
   }
 };
 
+/// The mask's bits, then the mask by them, scaled.
+void drop(const Exec& exec, Ptr y, ConstPtr x, const DropoutMask& mask, int64_t n, int64_t c, bool accumulate) {
+  std::vector<uint32_t> bits(static_cast<size_t>(n * kept_words(c)), 0xffffffffu);
+  dropout_kept(exec, bits.data(), mask, n, c);
+  dropout_apply(exec, y, x, bits.data(), 1.0f / (1.0f - mask.p), n, c, accumulate);
+  for (int64_t r = 0; r < n; ++r) {
+    for (int64_t ch = c; ch < 32 * kept_words(c); ++ch) {
+      REQUIRE((bits[static_cast<size_t>(r * kept_words(c) + ch / 32)] >> kept_bit(ch) & 1) == 0);
+    }
+  }
+}
+
 bool kept(const DropoutMask& mask, int64_t row, int64_t channel) {
   const Philox4 words = philox(mask.seed, mask.step, static_cast<uint32_t>(mask.conversation[row]),
                                static_cast<uint32_t>(mask.position[row]),
@@ -37,7 +49,7 @@ bool kept(const DropoutMask& mask, int64_t row, int64_t channel) {
 /// 1 where kept, 0 where dropped, of n rows of c channels.
 std::vector<float> pattern(const DropoutMask& mask, int64_t n, int64_t c) {
   std::vector<float> ones(static_cast<size_t>(n * c), 1.0f), out(ones.size());
-  dropout_apply({}, out.data(), ones.data(), mask, n, c, false);
+  drop({}, out.data(), ones.data(), mask, n, c, false);
   for (float& value : out) value = value != 0.0f ? 1.0f : 0.0f;
   return out;
 }
@@ -100,7 +112,7 @@ TEST_CASE("every element is kept and scaled, or dropped, as the definition says"
             const TypedArray x(dtype, n * c, 1), y0(dtype, n * c, 2);
             for (const bool accumulate : {false, true}) {
               TypedArray y = y0;
-              dropout_apply(exec, y.ptr(), x.ptr(), mask, n, c, accumulate);
+              drop(exec, y.ptr(), x.ptr(), mask, n, c, accumulate);
               const float scale = 1.0f / (1.0f - p);
               for (int64_t i = 0; i < n * c; ++i) {
                 const float masked = p == 0.0f ? x[i] : kept(mask, i / c, i % c) ? x[i] * scale : 0.0f;
@@ -121,7 +133,7 @@ TEST_CASE("a dropped NaN is gone and a kept one stays") {
   const Rows rows(1);
   const DropoutMask mask = rows.mask(0.5f);
   std::vector<float> x(64, NAN), y(64);
-  dropout_apply({}, y.data(), x.data(), mask, 1, 64, false);
+  drop({}, y.data(), x.data(), mask, 1, 64, false);
   int dropped = 0;
   for (int64_t i = 0; i < 64; ++i) {
     CHECK(std::isnan(y[static_cast<size_t>(i)]) == kept(mask, 0, i));

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "kernels/cpu/thread_pool.h"
+#include "kernels/dropout.h"
 #include "typed_array.h"
 
 using namespace caravan;
@@ -202,11 +203,62 @@ TEST_CASE("gather and combine, forward and backward, equal their sums for every 
         const TypedArray x(dtype, s.n * c, 1), y0(dtype, s.n * c, 2), out(dtype, m * c, 3), dy(dtype, s.n * c, 4);
 
         TypedArray gathered(dtype, m * c);
-        moe_gather(exec, gathered.ptr(), x.ptr(), d.source.data(), m, c, s.top_k);
+        moe_gather(exec, gathered.ptr(), x.ptr(), d.source.data(), nullptr, 1.0f, m, c, s.top_k);
         check_elements(
             what + " gather", m * c, [&](int64_t i) { return gathered[i]; },
             [&](int64_t i) { return x[d.source[static_cast<size_t>(i / c)] / s.top_k * c + i % c]; },
             [](double) { return 0.0; });
+
+        // Any mask will do; two tokens in three keep a channel.
+        std::vector<uint32_t> bits(static_cast<size_t>(s.n * kept_words(c)));
+        for (size_t i = 0; i < bits.size(); ++i) bits[i] = 0x5b6db6dbu >> i % 5;
+        const auto kept = [&](int64_t t, int64_t channel) {
+          return (bits[static_cast<size_t>(t * kept_words(c) + channel / 32)] >> kept_bit(channel) & 1) != 0;
+        };
+        constexpr float keep_scale = 1.25f;
+        moe_gather(exec, gathered.ptr(), x.ptr(), d.source.data(), bits.data(), keep_scale, m, c, s.top_k);
+        check_elements(
+            what + " masked gather", m * c, [&](int64_t i) { return gathered[i]; },
+            [&](int64_t i) {
+              const int64_t t = d.source[static_cast<size_t>(i / c)] / s.top_k;
+              return kept(t, i % c) ? double{keep_scale} * x[t * c + i % c] : 0.0;
+            },
+            rounding_limit(dtype));
+        for (const bool masked : {false, true}) {
+          TypedArray dx(dtype, s.n * c);
+          moe_gather_backward(exec, dx.ptr(), dy.ptr(), out.ptr(), d.inverse.data(), masked ? bits.data() : nullptr,
+                              keep_scale, s.n, c, s.top_k);
+          check_elements(
+              what + " gather backward", s.n * c, [&](int64_t i) { return dx[i]; },
+              [&](int64_t i) {
+                double sum = 0.0;
+                for (int64_t k = 0; k < s.top_k; ++k) {
+                  const int32_t row = d.inverse[static_cast<size_t>(i / c * s.top_k + k)];
+                  if (row >= 0) sum += out[row * c + i % c];
+                }
+                if (!masked) return dy[i] + sum;
+                if (!kept(i / c, i % c)) return double{dy[i]};
+                return dy[i] + double{keep_scale} * cpu::round_to(dtype, static_cast<float>(sum));
+              },
+              // The inner sum may round to a neighbour.
+              [&](double expected) {
+                return rounding_limit(dtype, 4.0)(expected) + (dtype == DType::bf16 && masked ? 0.04 : 0.0);
+              });
+        }
+        TypedArray both(dtype, s.n * c);
+        moe_combine_residual(exec, both.ptr(), x.ptr(), dy.ptr(), out.ptr(), d.weights.data(), d.inverse.data(), s.n, c,
+                             s.top_k, scale);
+        check_elements(
+            what + " combine with the residual", s.n * c, [&](int64_t i) { return both[i]; },
+            [&](int64_t i) {
+              double sum = 0.0;
+              for (int64_t k = 0; k < s.top_k; ++k) {
+                const size_t a = static_cast<size_t>(i / c * s.top_k + k);
+                if (d.inverse[a] >= 0) sum += double{d.weights[a]} * out[d.inverse[a] * c + i % c];
+              }
+              return cpu::round_to(dtype, x[i] + dy[i]) + scale * sum;
+            },
+            rounding_limit(dtype, 4.0));
 
         for (const bool weighted : {true, false}) {
           TypedArray y = y0;

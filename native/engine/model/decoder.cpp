@@ -15,12 +15,14 @@ namespace {
 
 /// Cuts what a pass keeps: the inputs of all layers, and their activations once per layer or once in all.
 std::vector<LayerActivations> take_activations(Arena& arena, const ModelConfig& config, const MethodOptions& method,
-                                               DType activation, int64_t n, int64_t valid_tokens, bool per_layer) {
+                                               DType activation, int64_t n, int64_t valid_tokens, bool per_layer,
+                                               bool keep_outputs, bool widened) {
   std::vector<LayerActivations> layers(static_cast<size_t>(config.num_layers));
   LayerActivations shared;
-  if (!per_layer) shared = take_layer_activations(arena, config, method, activation, n, valid_tokens);
+  if (!per_layer) shared = take_layer_activations(arena, config, method, activation, n, valid_tokens, widened);
   for (LayerActivations& acts : layers) {
-    acts = per_layer ? take_layer_activations(arena, config, method, activation, n, valid_tokens) : shared;
+    acts = per_layer ? take_layer_activations(arena, config, method, activation, n, valid_tokens, widened) : shared;
+    if (keep_outputs && !per_layer) take_layer_outputs(acts, arena, config, method, activation, n);
     acts.input = arena.take(activation, n * config.hidden_size);
   }
   return layers;
@@ -63,6 +65,7 @@ Decoder::Decoder(const Exec& exec, std::shared_ptr<const Model> model, const Dec
 }
 
 Pass Decoder::pass_of(const Tokens& host, const Tokens& tokens, const StepPlace& place) {
+  if (model_->set() != nullptr && place.micro == 0) model_->set()->refresh_copies(exec_);
   Pass pass;
   pass.exec = exec_;
   pass.model = model_.get();
@@ -82,7 +85,7 @@ Ptr Decoder::forward(const Pass& pass, const Tokens& tokens, bool keep) {
   const ModelConfig& config = model_->config();
   activations_.release({});
   layers_ = take_activations(activations_, config, model_->method(), options_.activation, tokens.n, tokens.valid_tokens,
-                             keep && !options_.recompute);
+                             keep && !options_.recompute, keep && options_.keep_outputs, exec_.device == Device::cuda);
   const Ptr output = activations_.take(options_.activation, tokens.n * config.hidden_size);
 
   embed_forward(pass, tokens, layers_.front().input);
@@ -110,7 +113,7 @@ MicroBatchResult Decoder::forward_backward(const Tokens& host, const Targets& ho
   loss_forward_backward(pass, output, targets, place.loss_scale, losses, stream);
   for (size_t i = layers_.size(); i-- > 0;) {
     const Layer& layer = model_->layers()[i];
-    if (options_.recompute) layer_forward(pass, layer, tokens, layers_[i], output);
+    if (options_.recompute) layer_forward_again(pass, layer, tokens, layers_[i], output);
     BalanceState* balance = balance_.empty() ? nullptr : &balance_[i];
     if (balance != nullptr) balance->coefficient = model_->method().balance_coefficient * place.balance_weight;
     layer_backward(pass, layer, tokens, layers_[i], stream, balance);
@@ -197,7 +200,7 @@ DecoderMemory plan_decoder_memory(const ModelConfig& config, const MethodOptions
   DecoderMemory memory;
 
   Arena arena = Arena::measuring();
-  take_activations(arena, config, method, options.activation, n, n, !options.recompute);
+  take_activations(arena, config, method, options.activation, n, n, !options.recompute, options.keep_outputs, true);
   arena.take(options.activation, n * c);
   memory.activations = arena.peak();
 
@@ -208,13 +211,14 @@ DecoderMemory plan_decoder_memory(const ModelConfig& config, const MethodOptions
   const Arena::Mark start = scratch.mark();
   const auto lora = [&] {
     if (!method.has_lora()) return;
-    scratch.take(options.activation, 2 * n * widest_in);
-    scratch.take(options.activation, n * method.lora_rank);
+    scratch.take(options.activation, n * widest_in);
+    scratch.take(options.activation, 3 * n * method.lora_rank);
   };
   const auto f32_sum = [&] {
     if (train_dtype == DType::f32) return;
     int64_t largest = 0;
     for (const Parameter& parameter : list_parameters(config, method)) largest = std::max(largest, parameter.count);
+    if (method.has_lora()) largest = std::max(largest, 3 * method.lora_rank * c);  // of q, k and v at a time
     scratch.take(DType::f32, largest);
   };
   scratch.take(options.activation, n * c);  // dnormed
@@ -226,7 +230,7 @@ DecoderMemory plan_decoder_memory(const ModelConfig& config, const MethodOptions
     if (method.has_adapters()) {
       scratch.take(options.activation, n * c);
       const Arena::Mark adapters = scratch.mark();
-      scratch.take(options.activation, 2 * m * c + m * method.adapter_dim + n * c);
+      scratch.take(options.activation, 2 * m * c + m * method.adapter_dim);
       f32_sum();
       scratch.release(adapters);
     }
@@ -237,7 +241,6 @@ DecoderMemory plan_decoder_memory(const ModelConfig& config, const MethodOptions
   scratch.release(mlp);
   if (method.has_experts()) {
     scratch.take<float>(2 * n * method.num_experts);
-    if (options.activation == DType::bf16) scratch.take(DType::f32, n * c);
     f32_sum();
   }
   scratch.release(start);

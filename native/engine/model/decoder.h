@@ -12,8 +12,9 @@ namespace caravan {
 
 struct DecoderOptions {
   DType activation = DType::f32;
-  bool recompute = false;  // keep each layer's input alone, and run its forward pass again before its backward pass
-  int64_t max_tokens = 0;  // N of the largest micro-batch
+  bool recompute = false;     // keep each layer's input alone, and run its forward pass again before its backward pass
+  bool keep_outputs = false;  // with `recompute`: not the products that make its attention's and its FFN's output
+  int64_t max_tokens = 0;     // N of the largest micro-batch
   int64_t max_targets = 0;
 };
 

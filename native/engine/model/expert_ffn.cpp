@@ -11,7 +11,7 @@ namespace {
 Ptr gather(const Pass& pass, ConstPtr x, const ExpertActivations& experts) {
   const int64_t c = pass.model->config().hidden_size;
   const Ptr gathered = pass.scratch->take(pass.activation, experts.rows * c);
-  moe_gather(pass.exec, gathered, x, experts.source, experts.rows, c, pass.model->method().top_k);
+  moe_gather(pass.exec, gathered, x, experts.source, nullptr, 1.0f, experts.rows, c, pass.model->method().top_k);
   return gathered;
 }
 

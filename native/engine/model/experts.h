@@ -6,16 +6,19 @@
 
 namespace caravan {
 
-/// x (N, C), the router's and the FFN's input -> logits, chosen experts, weights and the dispatch order.
-void route_forward(const Pass& pass, const Layer& layer, const Tokens& tokens, ConstPtr x, ExpertActivations& experts);
+/// x (N, C; rows of x_row elements), the router's and the FFN's input -> logits, chosen experts, weights and the dispatch order.
+void route_forward(const Pass& pass, const Layer& layer, const Tokens& tokens, ConstPtr x, int64_t x_row,
+                   ExpertActivations& experts);
 /// dx (N, C) += through the router from dweights (N, K) and the balance loss; adds to the router's gradient.
-void route_backward(const Pass& pass, const Layer& layer, const Tokens& tokens, Ptr dx, ConstPtr x,
+void route_backward(const Pass& pass, const Layer& layer, const Tokens& tokens, Ptr dx, ConstPtr x, int64_t x_row,
                     const float* dweights, const ExpertActivations& experts, const BalanceState& balance);
 
-/// y (N, C) += s * sum_k w_k Up_k(gelu(Down_k(drop(f)))).
-void adapters_forward(const Pass& pass, const Layer& layer, const Tokens& tokens, Ptr y, ConstPtr f,
+/// Every adapter's output for the rows dispatched to it, and what leads to it: Up_k(gelu(Down_k(drop(f)))).
+void adapters_apart(const Pass& pass, const Layer& layer, const Tokens& tokens, ConstPtr f, ExpertActivations& experts);
+/// y (N, C) = stream + f + s * sum_k w_k Up_k(gelu(Down_k(drop(f)))).
+void adapters_forward(const Pass& pass, const Layer& layer, const Tokens& tokens, Ptr y, ConstPtr stream, ConstPtr f,
                       ExpertActivations& experts);
-/// df (N, C) += ; dweights (N, K) f32 = ; from dy (N, C).
+/// df (N, C) = ; dweights (N, K) f32 = ; from dy (N, C).
 void adapters_backward(const Pass& pass, const Layer& layer, const Tokens& tokens, Ptr df, float* dweights, ConstPtr dy,
                        ConstPtr f, const ExpertActivations& experts);
 

@@ -13,33 +13,25 @@ float* norm_gradient(const Tensor& norm) {
   return norm.parameter == nullptr ? nullptr : norm.parameter->gradient.as<float>();
 }
 
-/// dx (N, in) += or = through one of the layer's projections.
-void back_project(const Pass& pass, const Layer& layer, const Tokens& tokens, const LayerActivations& acts, Proj proj,
-                  Ptr dx, bool accumulate, ConstPtr dy, ConstPtr x) {
-  project_backward(pass, layer, layer.projection(proj), tokens, dx, accumulate, dy, x,
-                   acts.lora_hidden[static_cast<size_t>(proj)]);
-}
-
 /// dnormed (N, C) = through the shared FFN; dweights (N, K) = where there are adapters. dy: gradient of the MLP's output.
 void ffn_backward(const Pass& pass, const Layer& layer, const Tokens& tokens, const LayerActivations& acts, Ptr dnormed,
-                  float* dweights, ConstPtr dy) {
+                  float* dweights, Ptr dy) {
   const ModelConfig& config = pass.model->config();
   const int64_t n = tokens.n, c = config.hidden_size, f = config.intermediate_size;
   ArenaScope scope(*pass.scratch);
-  ConstPtr dffn = dy;
+  Ptr dffn = dy;
   if (pass.model->method().has_adapters()) {
     const Ptr sum = pass.scratch->take(pass.activation, n * c);
-    convert(pass.exec, sum, dy, n * c);
     adapters_backward(pass, layer, tokens, sum, dweights, dy, acts.ffn, acts.experts);
     dffn = sum;
   }
   const Ptr dactivated = pass.scratch->take(pass.activation, n * f);
   const Ptr dgate = pass.scratch->take(pass.activation, n * f);
   const Ptr dup = pass.scratch->take(pass.activation, n * f);
-  back_project(pass, layer, tokens, acts, Proj::down, dactivated, false, dffn, acts.activated);
+  project_backward(pass, layer, tokens, acts, {{Proj::down, dffn}}, dactivated, false, acts.activated, f);
   swiglu_backward(pass.exec, dgate, dup, dactivated, acts.gate, acts.up, n * f);
-  back_project(pass, layer, tokens, acts, Proj::gate, dnormed, false, dgate, acts.normed_middle);
-  back_project(pass, layer, tokens, acts, Proj::up, dnormed, true, dup, acts.normed_middle);
+  project_backward(pass, layer, tokens, acts, {{Proj::gate, dgate}, {Proj::up, dup}}, dnormed, false,
+                   acts.normed_middle, acts.middle_row);
 }
 
 /// stream: gradient of y on entry, of m on return.
@@ -56,7 +48,7 @@ void mlp_backward(const Pass& pass, const Layer& layer, const Tokens& tokens, co
     ffn_backward(pass, layer, tokens, acts, dnormed, dweights, stream);
   }
   if (method.has_experts()) {
-    route_backward(pass, layer, tokens, dnormed, acts.normed_middle, dweights, acts.experts, *balance);
+    route_backward(pass, layer, tokens, dnormed, acts.normed_middle, acts.middle_row, dweights, acts.experts, *balance);
   }
   rmsnorm_backward(pass.exec, stream, norm_gradient(layer.post_norm), dnormed, acts.middle, acts.middle_rstd,
                    layer.post_norm.value, n, c, true);
@@ -86,14 +78,13 @@ void attention_block_backward(const Pass& pass, const Layer& layer, const Tokens
   const Ptr dk = pass.scratch->take(pass.activation, n * kv);
   const Ptr dv = pass.scratch->take(pass.activation, n * kv);
   const Ptr dnormed = pass.scratch->take(pass.activation, n * c);
-  back_project(pass, layer, tokens, acts, Proj::o, dattended, false, stream, acts.attended);
+  project_backward(pass, layer, tokens, acts, {{Proj::o, stream}}, dattended, false, acts.attended, q);
   attention_backward(pass.exec, dq, dk, dv, dattended, acts.q, acts.k, acts.v, acts.attended, acts.lse,
                      tokens.cu_seqlens, tokens.sequences, n, layer.attention);
   const Ptr dq_raw = unrotate(pass, layer, tokens, dq, acts.q_raw, acts.q_rstd, layer.q_norm, config.num_heads);
   const Ptr dk_raw = unrotate(pass, layer, tokens, dk, acts.k_raw, acts.k_rstd, layer.k_norm, config.num_kv_heads);
-  back_project(pass, layer, tokens, acts, Proj::q, dnormed, false, dq_raw, acts.normed_input);
-  back_project(pass, layer, tokens, acts, Proj::k, dnormed, true, dk_raw, acts.normed_input);
-  back_project(pass, layer, tokens, acts, Proj::v, dnormed, true, dv, acts.normed_input);
+  project_backward(pass, layer, tokens, acts, {{Proj::q, dq_raw}, {Proj::k, dk_raw}, {Proj::v, dv}}, dnormed, false,
+                   acts.normed_input, acts.input_row);
   rmsnorm_backward(pass.exec, stream, norm_gradient(layer.input_norm), dnormed, acts.input, acts.input_rstd,
                    layer.input_norm.value, n, c, true);
 }

@@ -37,7 +37,8 @@ Model::Model(const Exec& exec, const ModelConfig& config, std::shared_ptr<const 
 
 Tensor Model::trained(const std::string& name) const {
   Parameter* parameter = set_ ? set_->find(name) : nullptr;
-  return parameter == nullptr ? Tensor{} : Tensor{parameter->value, parameter};
+  if (parameter == nullptr) return {};
+  return {parameter->copy ? parameter->copy : parameter->value, parameter};
 }
 
 /// The trained one where the method trains it, else the stored one; null where the model has none.

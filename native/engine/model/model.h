@@ -14,7 +14,7 @@ namespace caravan {
 
 /// A vector or matrix that may train: `parameter` is null when it is frozen, else its gradient goes there.
 struct Tensor {
-  ConstPtr value;
+  ConstPtr value;  // its copy where the set keeps copies
   Parameter* parameter = nullptr;
 };
 

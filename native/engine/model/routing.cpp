@@ -5,35 +5,21 @@
 
 namespace caravan {
 
-namespace {
-
-/// The router works in f32 whatever the activations are.
-ConstPtr in_f32(const Pass& pass, ConstPtr x, int64_t count) {
-  if (x.dtype == DType::f32) return x;
-  const Ptr copy = pass.scratch->take(DType::f32, count);
-  convert(pass.exec, copy, x, count);
-  return copy;
-}
-
-}  // namespace
-
-void route_forward(const Pass& pass, const Layer& layer, const Tokens& tokens, ConstPtr x, ExpertActivations& experts) {
+void route_forward(const Pass& pass, const Layer& layer, const Tokens& tokens, ConstPtr x, int64_t x_row,
+                   ExpertActivations& experts) {
   const MethodOptions& method = pass.model->method();
   const int64_t n = tokens.n, c = pass.model->config().hidden_size, e = method.num_experts, k = method.top_k;
-  ArenaScope scope(*pass.scratch);
-  const ConstPtr x32 = in_f32(pass, x, n * c);
-  linear_forward(pass.exec, experts.router_logits, x32, Weight::of(layer.router.value, e, c), nullptr, n, 1.0f, false);
+  router_forward(pass.exec, experts.router_logits, x, x_row, layer.router.value, n, e, c);
   router_topk_forward(pass.exec, experts.chosen, experts.weights, experts.router_logits, n, e, k);
   moe_sort(pass.exec, experts.offsets, experts.source, experts.chosen, tokens.valid, n, e, k);
   moe_invert(pass.exec, experts.inverse, experts.source, experts.rows, n, k);
 }
 
-void route_backward(const Pass& pass, const Layer& layer, const Tokens& tokens, Ptr dx, ConstPtr x,
+void route_backward(const Pass& pass, const Layer& layer, const Tokens& tokens, Ptr dx, ConstPtr x, int64_t x_row,
                     const float* dweights, const ExpertActivations& experts, const BalanceState& balance) {
   const MethodOptions& method = pass.model->method();
   const int64_t n = tokens.n, c = pass.model->config().hidden_size, e = method.num_experts, k = method.top_k;
   ArenaScope scope(*pass.scratch);
-  const ConstPtr x32 = in_f32(pass, x, n * c);
   float* dlogits = pass.scratch->take<float>(n * e);
   router_topk_backward(pass.exec, dlogits, dweights, experts.chosen, experts.weights, n, e, k);
   if (balance.coefficient > 0.0f) {
@@ -42,12 +28,12 @@ void route_backward(const Pass& pass, const Layer& layer, const Tokens& tokens, 
     fill_zero(pass.exec, dbalance, n * e);
     balance_loss_backward(pass.exec, dbalance, balance.coefficient, experts.router_logits, balance.tokens_per_expert,
                           tokens.valid, n, e, k);
-    linear_backward_weight(pass.exec, balance.gradient, dbalance, x32, n, e, c, 1.0f);
+    router_backward_weight(pass.exec, balance.gradient, dbalance, x, x_row, n, e, c);
     add_inplace(pass.exec, dlogits, dbalance, n * e);
   }
   add_gradient(pass, *layer.router.parameter,
-               [&](Ptr dw) { linear_backward_weight(pass.exec, dw, dlogits, x32, n, e, c, 1.0f); });
-  linear_backward_input(pass.exec, dx, dlogits, Weight::of(layer.router.value, e, c), n, 1.0f, true);
+               [&](Ptr dw) { router_backward_weight(pass.exec, dw.as<float>(), dlogits, x, x_row, n, e, c); });
+  router_backward_input(pass.exec, dx, dlogits, layer.router.value, n, e, c);
 }
 
 void balance_forward(const Pass& pass, const Tokens& tokens, const ExpertActivations& experts,

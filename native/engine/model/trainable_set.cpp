@@ -145,6 +145,21 @@ void TrainableSet::allocate_gradients() {
   }
 }
 
+void TrainableSet::allocate_copies() {
+  if (dtype_ != DType::f32 || copies_) return;
+  copies_ = DeviceBuffer(device_, values_.bytes() / 2);
+  for (Parameter& parameter : parameters_) {
+    if (is_vector(parameter) || parameter.group == ParameterGroup::router) continue;
+    const ptrdiff_t offset = parameter.value.as<char>() - values_.data();
+    parameter.copy = Ptr(copies_.data() + offset / 2, DType::bf16);
+  }
+}
+
+void TrainableSet::refresh_copies(const Exec& exec) {
+  if (!copies_) return;
+  convert(exec, copies_.ptr(DType::bf16), values_.ptr(DType::f32), static_cast<int64_t>(copies_.bytes() / 2));
+}
+
 void TrainableSet::zero_gradients(const Exec& exec) {
   if (exec.device == Device::cuda) {
     zero_bytes(exec, gradients_.data(), gradients_.bytes());  // one launch for hundreds of tensors

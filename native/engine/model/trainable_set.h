@@ -22,6 +22,7 @@ struct Parameter {
   ParameterGroup group = ParameterGroup::lora;
   Ptr value;     // trainDtype for matrices; vectors (norms, biases) are f32 always
   Ptr gradient;  // value's dtype; null until gradients are allocated
+  Ptr copy;      // bf16, what products read of an f32 matrix; null where they read the value
 };
 
 /// Names, shapes and order of what `method` trains on a model of `config`, without memory.
@@ -35,6 +36,12 @@ class TrainableSet {
   /// every expert the FFN). A pure function of the arguments.
   void initialise(const Exec& exec, const BaseModel& base, uint32_t seed);
   void allocate_gradients();
+  /// bf16 copies of what products would round anew at every use: for a GPU that computes in bf16 with values in f32. Before
+  /// a Model is made of this set. Routers have none: they work in f32.
+  void allocate_copies();
+  /// After the values have changed.
+  void refresh_copies(const Exec& exec);
+  size_t copy_bytes() const { return copies_.bytes(); }
   void zero_gradients(const Exec& exec);
   /// (1) of the device's memory, where the sum of the gradients' squares is made; there once gradients are.
   double* squared_norm() { return reinterpret_cast<double*>(gradients_.data() + values_.bytes()); }
@@ -60,6 +67,7 @@ class TrainableSet {
   std::unordered_map<std::string, size_t> by_name_;
   DeviceBuffer values_;
   DeviceBuffer gradients_;
+  DeviceBuffer copies_;
 };
 
 }  // namespace caravan

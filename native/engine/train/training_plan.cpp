@@ -96,7 +96,7 @@ TrainingPlan plan_training(const TrainOptions& options) {
   const DecoderMemory memory =
       plan_decoder_memory(config, options.method, options.train_dtype, decoder_options(options));
   plan.memory = {{"base", base_bytes(config, options)},
-                 {"trainable", values},
+                 {"trainable", values + (keeps_copies(options) ? values / 2 : 0)},
                  {"gradients", values},
                  {"optimizer", optimizer},
                  {"activations", static_cast<int64_t>(memory.activations)},

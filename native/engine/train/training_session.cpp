@@ -51,6 +51,10 @@ void check_lengths(const TrainOptions& options, const ModelConfig& config) {
 
 }  // namespace
 
+bool keeps_copies(const TrainOptions& options) {
+  return options.device == Device::cuda && options.compute_dtype == DType::bf16 && options.train_dtype == DType::f32;
+}
+
 DecoderOptions decoder_options(const TrainOptions& options) {
   DecoderOptions decoder;
   decoder.activation = options.compute_dtype;
@@ -86,6 +90,7 @@ TrainingSession open_training_session(const TrainOptions& options) {
 
   session.set = std::make_shared<TrainableSet>(options.device, session.config, options.method, options.train_dtype);
   if (base) session.set->initialise(session.exec, *base, options.seed);
+  if (keeps_copies(options)) session.set->allocate_copies();
   session.model = std::make_shared<Model>(session.exec, session.config, std::move(base), session.set, options.seq_len);
   if (fresh) {
     const std::vector<float> crafted = sample_logits(session.exec, session.model, options.compute_dtype, sample);

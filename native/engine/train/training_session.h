@@ -30,6 +30,8 @@ struct TrainingSession {
 /// out_of_memory.
 TrainingSession open_training_session(const TrainOptions& options);
 
+/// Whether products read bf16 copies of the values: TrainableSet::allocate_copies.
+bool keeps_copies(const TrainOptions& options);
 /// Sizes of the decoder's memory for these options.
 DecoderOptions decoder_options(const TrainOptions& options);
 

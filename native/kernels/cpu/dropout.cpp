@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/activation.h"
 #include "kernels/cpu/cpu_isa.h"
 #include "kernels/cpu/dropout_kernels.h"
 #include "kernels/cpu/philox_words.h"
@@ -40,9 +39,11 @@ const DropoutKernels& kernels() {
   return portable::dropout;
 }
 
-void apply(const Exec& exec, Ptr y, ConstPtr x, const DropoutMask& mask, int64_t n, int64_t c, bool accumulate) {
+}  // namespace
+
+void dropout_kept(const Exec& exec, uint32_t* kept, const DropoutMask& mask, int64_t n, int64_t c) {
+  static_assert(chunk % 32 == 0);
   const auto threshold = static_cast<uint32_t>(std::floor(static_cast<double>(mask.p) * 4294967296.0));
-  const float scale = 1.0f / (1.0f - mask.p);
   parallel_for(exec, n, row_grain, [&](int64_t first, int64_t last) {
     uint32_t words[chunk];
     for (int64_t r = first; r < last; ++r) {
@@ -51,23 +52,31 @@ void apply(const Exec& exec, Ptr y, ConstPtr x, const DropoutMask& mask, int64_t
       for (int64_t j = 0; j < c; j += chunk) {
         const int64_t count = std::min(chunk, c - j);
         philox_words(words, row, static_cast<uint32_t>(j / 4), (count + 3) / 4);
-        kernels().apply(y.dtype == DType::bf16, accumulate, y.at(r * c + j).data, x.at(r * c + j).data, words, count,
-                        threshold, scale);
+        for (int64_t i = 0; i < count; i += 32) {
+          uint32_t bits = 0;
+          const int64_t end = std::min<int64_t>(32, count - i);
+          for (int64_t k = 0; k < end; ++k) bits |= uint32_t{words[i + k] >= threshold} << kept_bit(k);
+          kept[r * kept_words(c) + (j + i) / 32] = bits;
+        }
       }
     }
   });
 }
 
-}  // namespace
-
-void dropout_apply(const Exec& exec, Ptr y, ConstPtr x, const DropoutMask& mask, int64_t n, int64_t c,
+void dropout_apply(const Exec& exec, Ptr y, ConstPtr x, const uint32_t* kept, float scale, int64_t n, int64_t c,
                    bool accumulate) {
-  if (mask.p != 0.0f) return apply(exec, y, x, mask, n, c, accumulate);
-  if (accumulate) {
-    add_inplace(exec, y, x, n * c);
-  } else {
-    convert(exec, y, x, n * c);
-  }
+  parallel_for(exec, n, row_grain, [&](int64_t first, int64_t last) {
+    uint32_t words[chunk];
+    for (int64_t r = first; r < last; ++r) {
+      for (int64_t j = 0; j < c; j += chunk) {
+        const int64_t count = std::min(chunk, c - j);
+        const uint32_t* const bits = kept + r * kept_words(c) + j / 32;
+        for (int64_t i = 0; i < count; ++i) words[i] = bits[i / 32] >> kept_bit(i) & 1;
+        kernels().apply(y.dtype == DType::bf16, accumulate, y.at(r * c + j).data, x.at(r * c + j).data, words, count, 1,
+                        scale);
+      }
+    }
+  });
 }
 
 }  // namespace caravan::cpu

@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "kernels/activation.h"
 #include "kernels/cpu/gemm.h"
 
 namespace caravan::cpu {
@@ -55,10 +56,10 @@ Gemm backward_input_product(Ptr dx, ConstPtr dy, const Weight& w, int64_t n, flo
 }
 
 Gemm backward_weight_product(Ptr dw, ConstPtr dy, ConstPtr x, int64_t n, int64_t out_features, int64_t in_features,
-                             float scale) {
+                             float scale, int64_t x_row) {
   Gemm g = product(dw, out_features, in_features, n, scale, true);
   g.a = dense_operand(dy, out_features, false);
-  g.b = dense_operand(x, in_features, false);
+  g.b = dense_operand(x, x_row, false);
   return g;
 }
 
@@ -90,8 +91,45 @@ void linear_backward_input(const Exec& exec, Ptr dx, ConstPtr dy, const Weight& 
 }
 
 void linear_backward_weight(const Exec& exec, Ptr dw, ConstPtr dy, ConstPtr x, int64_t n, int64_t out_features,
-                            int64_t in_features, float scale) {
-  const Gemm g = backward_weight_product(dw, dy, x, n, out_features, in_features, scale);
+                            int64_t in_features, float scale, int64_t x_row) {
+  const Gemm g = backward_weight_product(dw, dy, x, n, out_features, in_features, scale, x_row);
+  gemm_run(exec, &g, 1);
+}
+
+void linear_lora_forward(const Exec& exec, Ptr y, ConstPtr x, int64_t row, const Weight& w, const float* bias,
+                         ConstPtr b, float scale, int64_t u_at, int64_t r, int64_t n) {
+  std::vector<float> sum(static_cast<size_t>(n * w.rows));
+  Gemm wide = forward_product(sum.data(), x, w, n, 1.0f, false);
+  wide.a.ld = row;
+  wide.bias = bias;
+  gemm_run(exec, &wide, 1);
+  Gemm narrow = forward_product(sum.data(), x.at(u_at), Weight::of(b, w.rows, r), n, scale, true);
+  narrow.a.ld = row;
+  gemm_run(exec, &narrow, 1);
+  convert(exec, y, sum.data(), n * w.rows);
+}
+
+void router_forward(const Exec& exec, float* logits, ConstPtr x, int64_t x_row, ConstPtr w, int64_t n,
+                    int64_t num_experts, int64_t c) {
+  Gemm g = product(logits, n, num_experts, c, 1.0f, false);
+  g.a = dense_operand(x, x_row, true);
+  g.b = dense_operand(w, c, true);
+  gemm_run(exec, &g, 1);
+}
+
+void router_backward_input(const Exec& exec, Ptr dx, const float* dlogits, ConstPtr w, int64_t n, int64_t num_experts,
+                           int64_t c) {
+  Gemm g = product(dx, n, c, num_experts, 1.0f, true);
+  g.a = dense_operand(dlogits, num_experts, true);
+  g.b = dense_operand(w, c, false);
+  gemm_run(exec, &g, 1);
+}
+
+void router_backward_weight(const Exec& exec, float* dw, const float* dlogits, ConstPtr x, int64_t x_row, int64_t n,
+                            int64_t num_experts, int64_t c) {
+  Gemm g = product(dw, num_experts, c, n, 1.0f, true);
+  g.a = dense_operand(dlogits, num_experts, false);
+  g.b = dense_operand(x, x_row, false);
   gemm_run(exec, &g, 1);
 }
 
@@ -127,7 +165,7 @@ void grouped_linear_backward_weight(const Exec& exec, Ptr dw, ConstPtr dy, Const
                                     int64_t groups, int64_t, int64_t out_features, int64_t in_features, float scale) {
   run_groups(exec, offsets, groups, [&](int64_t g, int64_t first, int64_t rows) {
     return backward_weight_product(dw.at(g * out_features * in_features), dy.at(first * out_features),
-                                   x.at(first * in_features), rows, out_features, in_features, scale);
+                                   x.at(first * in_features), rows, out_features, in_features, scale, in_features);
   });
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/cpu/element.h"
+#include "kernels/dropout.h"
 
 namespace caravan::cpu {
 namespace {
@@ -19,6 +20,21 @@ void softmax(float* out, const float* logits, int64_t count) {
   float sum = 0.0f;
   for (int64_t i = 0; i < count; ++i) sum += out[i] = std::exp(logits[i] - largest);
   for (int64_t i = 0; i < count; ++i) out[i] /= sum;
+}
+
+bool is_kept(const uint32_t* bits, int64_t channel) { return (bits[channel / 32] >> kept_bit(channel) & 1) != 0; }
+
+/// sum (C) = the rows of one token's slots in their order, times its weights where there are any.
+template <typename T>
+void sum_of_rows(std::vector<float>& sum, ConstPtr rows, const float* weights, const int32_t* inverse, int64_t c,
+                 int64_t top_k) {
+  std::fill(sum.begin(), sum.end(), 0.0f);
+  for (int64_t k = 0; k < top_k; ++k) {
+    if (inverse[k] < 0) continue;
+    const float w = weights ? weights[k] : 1.0f;
+    const T* const from = rows.as<T>() + inverse[k] * c;
+    for (int64_t j = 0; j < c; ++j) sum[static_cast<size_t>(j)] += w * static_cast<float>(from[j]);
+  }
 }
 
 int64_t count_valid(const uint8_t* valid, int64_t n) {
@@ -75,10 +91,39 @@ void moe_sort(const Exec&, int32_t* offsets, int32_t* source, const int32_t* exp
     if (!valid || valid[a / top_k]) source[next[static_cast<size_t>(experts[a])]++] = static_cast<int32_t>(a);
 }
 
-void moe_gather(const Exec& exec, Ptr out, ConstPtr x, const int32_t* source, int64_t m, int64_t c, int64_t top_k) {
+void moe_gather(const Exec& exec, Ptr out, ConstPtr x, const int32_t* source, const uint32_t* kept, float keep_scale,
+                int64_t m, int64_t c, int64_t top_k) {
   dispatch(x.dtype, [&]<typename T>() {
     parallel_for(exec, m, row_grain, [&](int64_t first, int64_t last) {
-      for (int64_t r = first; r < last; ++r) std::copy_n(x.as<T>() + source[r] / top_k * c, c, out.as<T>() + r * c);
+      for (int64_t r = first; r < last; ++r) {
+        const int64_t token = source[r] / top_k;
+        const T* const from = x.as<T>() + token * c;
+        T* const to = out.as<T>() + r * c;
+        if (kept == nullptr) {
+          std::copy_n(from, c, to);
+          continue;
+        }
+        const uint32_t* const bits = kept + token * kept_words(c);
+        for (int64_t j = 0; j < c; ++j) to[j] = T(is_kept(bits, j) ? static_cast<float>(from[j]) * keep_scale : 0.0f);
+      }
+    });
+  });
+}
+
+void moe_gather_backward(const Exec& exec, Ptr dx, ConstPtr dy, ConstPtr dgathered, const int32_t* inverse,
+                         const uint32_t* kept, float keep_scale, int64_t n, int64_t c, int64_t top_k) {
+  dispatch(dx.dtype, [&]<typename T>() {
+    parallel_for(exec, n, row_grain, [&](int64_t first, int64_t last) {
+      std::vector<float> sum(static_cast<size_t>(c));
+      for (int64_t t = first; t < last; ++t) {
+        sum_of_rows<T>(sum, dgathered, nullptr, inverse + t * top_k, c, top_k);
+        const uint32_t* const bits = kept == nullptr ? nullptr : kept + t * kept_words(c);
+        for (int64_t j = 0; j < c; ++j) {
+          float value = sum[static_cast<size_t>(j)];
+          if (bits != nullptr) value = is_kept(bits, j) ? static_cast<float>(T(value)) * keep_scale : 0.0f;
+          dx.as<T>()[t * c + j] = T(static_cast<float>(dy.as<T>()[t * c + j]) + value);
+        }
+      }
     });
   });
 }
@@ -89,16 +134,28 @@ void moe_combine_forward(const Exec& exec, Ptr y, ConstPtr expert_out, const flo
     parallel_for(exec, n, row_grain, [&](int64_t first, int64_t last) {
       std::vector<float> sum(static_cast<size_t>(c));
       for (int64_t t = first; t < last; ++t) {
-        std::fill(sum.begin(), sum.end(), 0.0f);
-        for (int64_t k = 0; k < top_k; ++k) {
-          const int32_t row = inverse[t * top_k + k];
-          if (row < 0) continue;
-          const float w = weights ? weights[t * top_k + k] : 1.0f;
-          const T* from = expert_out.as<T>() + row * c;
-          for (int64_t j = 0; j < c; ++j) sum[static_cast<size_t>(j)] += w * static_cast<float>(from[j]);
-        }
+        sum_of_rows<T>(sum, expert_out, weights == nullptr ? nullptr : weights + t * top_k, inverse + t * top_k, c,
+                       top_k);
         T* to = y.as<T>() + t * c;
         for (int64_t j = 0; j < c; ++j) to[j] = T(static_cast<float>(to[j]) + scale * sum[static_cast<size_t>(j)]);
+      }
+    });
+  });
+}
+
+void moe_combine_residual(const Exec& exec, Ptr y, ConstPtr stream, ConstPtr branch, ConstPtr expert_out,
+                          const float* weights, const int32_t* inverse, int64_t n, int64_t c, int64_t top_k,
+                          float scale) {
+  dispatch(y.dtype, [&]<typename T>() {
+    parallel_for(exec, n, row_grain, [&](int64_t first, int64_t last) {
+      std::vector<float> sum(static_cast<size_t>(c));
+      for (int64_t t = first; t < last; ++t) {
+        sum_of_rows<T>(sum, expert_out, weights + t * top_k, inverse + t * top_k, c, top_k);
+        for (int64_t j = 0; j < c; ++j) {
+          const int64_t at = t * c + j;
+          const T both = T(static_cast<float>(stream.as<T>()[at]) + static_cast<float>(branch.as<T>()[at]));
+          y.as<T>()[at] = T(static_cast<float>(both) + scale * sum[static_cast<size_t>(j)]);
+        }
       }
     });
   });

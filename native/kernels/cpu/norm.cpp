@@ -70,14 +70,14 @@ void backward_row(T* dx, float* dweight, const T* dy, const T* x, float rstd, co
 
 }  // namespace
 
-void rmsnorm_forward(const Exec& exec, Ptr y, float* rstd, ConstPtr x, ConstPtr weight, int64_t n, int64_t c,
-                     float eps) {
+void rmsnorm_forward(const Exec& exec, Ptr y, float* rstd, ConstPtr x, ConstPtr weight, int64_t n, int64_t c, float eps,
+                     int64_t y_row) {
   dispatch(x.dtype, [&]<typename T>() {
     dispatch(weight.dtype, [&]<typename W>() {
       parallel_for(exec, n, row_grain(c), [&](int64_t first, int64_t last) {
         for (int64_t row = first; row < last; ++row) {
-          forward_row(y.as<T>() + row * c, rstd == nullptr ? nullptr : rstd + row, x.as<T>() + row * c, weight.as<W>(),
-                      c, eps);
+          forward_row(y.as<T>() + row * y_row, rstd == nullptr ? nullptr : rstd + row, x.as<T>() + row * c,
+                      weight.as<W>(), c, eps);
         }
       });
     });

@@ -6,6 +6,8 @@
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/gemv.h"
+#include "kernels/cuda/nf4.h"
+#include "kernels/kernel_times.h"
 
 namespace caravan::cuda {
 
@@ -38,6 +40,32 @@ void round_to_bf16(const Exec& exec, void* out, const void* in, int64_t count) {
   check_launch("round_to_bf16");
 }
 
+template <typename T, typename S>
+__global__ void copy_columns_kernel(T* out, int64_t out_row, const S* in, int64_t count, int64_t cols, float scale) {
+  const int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (at < count) out[at / cols * out_row + at % cols] = T(scale * static_cast<float>(in[at]));
+}
+
+/// out (rows of out_row elements) = scale * in (rows, cols), rounded to out's type.
+void copy_columns(const Exec& exec, Ptr out, int64_t out_row, ConstPtr in, int64_t rows, int64_t cols, float scale) {
+  if (out.dtype == in.dtype && scale == 1.0f) {
+    const size_t each = size_of(in.dtype), width = static_cast<size_t>(cols) * each;
+    check(cudaMemcpy2DAsync(out.data, static_cast<size_t>(out_row) * each, in.data, width, width,
+                            static_cast<size_t>(rows), cudaMemcpyDeviceToDevice, stream_of(exec)),
+          "copy_columns");
+    return;
+  }
+  constexpr int threads = 256;
+  const int64_t count = rows * cols;
+  dispatch(out.dtype, [&]<typename T>() {
+    dispatch(in.dtype, [&]<typename S>() {
+      copy_columns_kernel<<<static_cast<unsigned>((count + threads - 1) / threads), threads, 0, stream_of(exec)>>>(
+          out.as<T>(), out_row, in.as<S>(), count, cols, scale);
+    });
+  });
+  check_launch("copy_columns");
+}
+
 /// Whether a weight must be written anew before it multiplies activations of this type.
 bool needs_copy(const Weight& w, DType activations) {
   return w.nf4 != nullptr || (activations == DType::bf16 && w.dense.dtype == DType::f32);
@@ -54,8 +82,15 @@ ConstPtr weight_for(const Exec& exec, const Weight& w, DType activations, void* 
   return {scratch, DType::bf16};
 }
 
+/// Products with a dimension up to this are bound by memory, and are named apart where kernels are timed.
+constexpr int64_t narrow = 256;
+
 void run(const Exec& exec, const Gemm& gemm, const Scratch& scratch) {
   if (gemm.m == 0 || gemm.n == 0) return;
+  const bool is_narrow = std::min({gemm.m, gemm.n, gemm.k}) <= narrow;
+  const TimedOperation operation(exec, gemm.grouped_by != GroupedBy::none ? "grouped product"
+                                       : is_narrow                        ? "narrow product"
+                                                                          : "product");
   if (CublasLt* const cublaslt = exec.cuda->cublaslt()) {
     if (cublaslt->run(exec, gemm, scratch.cublaslt)) return;
   }
@@ -133,11 +168,37 @@ void linear_backward_input(const Exec& exec, Ptr dx, ConstPtr dy, const Weight& 
   run_linear(exec, product(dx, n, w.cols, w.rows, scale, accumulate), dy, w, false);
 }
 
+void linear_lora_forward(const Exec& exec, Ptr y, ConstPtr x, int64_t row, const Weight& w, const float* bias,
+                         ConstPtr b, float scale, int64_t u_at, int64_t r, int64_t n) {
+  if (n * w.rows == 0) return;
+  const int64_t k = u_at + r;
+  const Scratch scratch(exec, w.rows * k, x.dtype);
+  const Ptr wide(scratch.weight, x.dtype);
+  if (w.nf4 != nullptr) {
+    const TimedOperation operation(exec, "nf4_dequantize");
+    nf4_dequantize_rows(exec, wide, k, *w.nf4);
+  } else {
+    copy_columns(exec, wide, k, w.dense, w.rows, w.cols, 1.0f);
+  }
+  if (u_at > w.cols) {
+    check(cudaMemset2DAsync(wide.at(w.cols).data, static_cast<size_t>(k) * size_of(x.dtype), 0,
+                            static_cast<size_t>(u_at - w.cols) * size_of(x.dtype), static_cast<size_t>(w.rows),
+                            stream_of(exec)),
+          "linear_lora_forward");
+  }
+  copy_columns(exec, wide.at(u_at), k, b, w.rows, r, scale);
+  Gemm g = product(y, n, w.rows, k, 1.0f, false);
+  g.bias = bias;
+  g.a = {x, row, true};
+  g.b = {wide, k, true};
+  run(exec, g, scratch);
+}
+
 void linear_backward_weight(const Exec& exec, Ptr dw, ConstPtr dy, ConstPtr x, int64_t n, int64_t out_features,
-                            int64_t in_features, float scale) {
+                            int64_t in_features, float scale, int64_t x_row) {
   Gemm g = product(dw, out_features, in_features, n, scale, true);
   g.a = {dy, out_features, false};
-  g.b = {x, in_features, false};
+  g.b = {x, x_row, false};
   run(exec, g, Scratch(exec, 0, DType::f32));
 }
 

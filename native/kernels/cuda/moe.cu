@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/rows.cuh"
+#include "kernels/dropout.h"
 
 namespace caravan::cuda {
 
@@ -126,6 +127,23 @@ __global__ void __launch_bounds__(token_threads) invert_kernel(int32_t* inverse,
 // ---------------------------------------------------------------------------------------------------------------------
 // Combination: products and sums are rounded apart, as on the CPU
 
+/// Adds the rows of a token's slots in their order, times its weights where there are any.
+template <int N, typename T>
+__device__ __forceinline__ void sum_of_rows(float (&sum)[N], const T* rows, const float* weights,
+                                            const int32_t* inverse, unsigned token, int64_t column, int64_t c,
+                                            int top_k) {
+  for (int k = 0; k < top_k; ++k) {
+    const int64_t a = static_cast<int64_t>(token) * top_k + k;
+    const int64_t row = inverse[a];
+    if (row < 0) continue;
+    const float w = weights == nullptr ? 1.0f : weights[a];
+    float v[N];
+    load(v, rows + row * c + column);
+#pragma unroll
+    for (int j = 0; j < N; ++j) sum[j] = __fadd_rn(sum[j], __fmul_rn(w, v[j]));
+  }
+}
+
 template <typename T>
 struct Combine {
   T* y;
@@ -139,20 +157,103 @@ struct Combine {
   template <int N>
   __device__ void at(unsigned token, int64_t column) const {
     float sum[N] = {}, v[N];
-    for (int k = 0; k < top_k; ++k) {
-      const int64_t a = static_cast<int64_t>(token) * top_k + k;
-      const int64_t row = inverse[a];
-      if (row < 0) continue;
-      const float w = weights == nullptr ? 1.0f : weights[a];
-      load(v, expert_out + row * c + column);
-#pragma unroll
-      for (int j = 0; j < N; ++j) sum[j] = __fadd_rn(sum[j], __fmul_rn(w, v[j]));
-    }
+    sum_of_rows(sum, expert_out, weights, inverse, token, column, c, top_k);
     T* const to = y + token * c + column;
     load(v, to);
 #pragma unroll
     for (int j = 0; j < N; ++j) v[j] = __fadd_rn(v[j], __fmul_rn(scale, sum[j]));
     store(to, v);
+  }
+};
+
+template <typename T>
+struct CombineResidual {
+  T* y;
+  const T* stream;
+  const T* branch;
+  const T* expert_out;
+  const float* weights;
+  const int32_t* inverse;
+  int64_t c;
+  int top_k;
+  float scale;
+
+  template <int N>
+  __device__ void at(unsigned token, int64_t column) const {
+    float sum[N] = {}, v[N], added[N];
+    const int64_t i = token * c + column;
+    load(v, stream + i);
+    load(added, branch + i);
+    sum_of_rows(sum, expert_out, weights, inverse, token, column, c, top_k);
+#pragma unroll
+    for (int j = 0; j < N; ++j) {
+      const float both = static_cast<float>(rounded<T>(__fadd_rn(v[j], added[j])));
+      v[j] = __fadd_rn(both, __fmul_rn(scale, sum[j]));
+    }
+    store(y + i, v);
+  }
+};
+
+/// Bit j of the result: whether element j of the N from `column` on is kept. Packs begin at multiples of their size.
+template <int N>
+__device__ __forceinline__ uint32_t kept_of(const uint32_t* kept, unsigned row, int64_t column, int64_t c) {
+  const uint32_t word = kept[row * kept_words(c) + column / 32] >> column % 32 / 2;
+  if constexpr (N == 1) return word >> column % 2 * 16 & 1;
+  uint32_t bits = 0;
+#pragma unroll
+  for (int j = 0; j < N; ++j) bits |= (word >> kept_bit(j) & 1) << j;
+  return bits;
+}
+
+template <typename T>
+struct GatherKept {
+  T* out;
+  const T* x;
+  const int32_t* source;
+  const uint32_t* kept;
+  int64_t c;
+  int top_k;
+  float scale;
+
+  template <int N>
+  __device__ void at(unsigned row, int64_t column) const {
+    const unsigned token = static_cast<unsigned>(source[row] / top_k);
+    const uint32_t bits = kept_of<N>(kept, token, column, c);
+    float v[N];
+    load(v, x + token * c + column);
+#pragma unroll
+    for (int j = 0; j < N; ++j) v[j] = (bits >> j & 1) != 0 ? __fmul_rn(v[j], scale) : 0.0f;
+    store(out + row * c + column, v);
+  }
+};
+
+template <typename T, bool masked>
+struct GatherBackward {
+  T* dx;
+  const T* dy;
+  const T* dgathered;
+  const int32_t* inverse;
+  const uint32_t* kept;
+  int64_t c;
+  int top_k;
+  float scale;
+
+  template <int N>
+  __device__ void at(unsigned token, int64_t column) const {
+    float sum[N] = {}, v[N];
+    const int64_t i = token * c + column;
+    load(v, dy + i);
+    sum_of_rows(sum, dgathered, nullptr, inverse, token, column, c, top_k);
+    uint32_t bits = 0;
+    if constexpr (masked) bits = kept_of<N>(kept, token, column, c);
+#pragma unroll
+    for (int j = 0; j < N; ++j) {
+      if constexpr (masked) {
+        sum[j] = (bits >> j & 1) != 0 ? __fmul_rn(static_cast<float>(rounded<T>(sum[j])), scale) : 0.0f;
+      }
+      v[j] = __fadd_rn(v[j], sum[j]);
+    }
+    store(dx + i, v);
   }
 };
 
@@ -324,10 +425,42 @@ void moe_invert(const Exec& exec, int32_t* inverse, const int32_t* source, int64
   check_launch("moe_invert");
 }
 
-void moe_gather(const Exec& exec, Ptr out, ConstPtr x, const int32_t* source, int64_t m, int64_t c, int64_t top_k) {
+void moe_gather(const Exec& exec, Ptr out, ConstPtr x, const int32_t* source, const uint32_t* kept, float keep_scale,
+                int64_t m, int64_t c, int64_t top_k) {
   dispatch(x.dtype, [&]<typename T>() {
-    each_row(exec, GatherRows<T, T>{out.as<T>(), x.as<T>(), source, c, static_cast<int32_t>(top_k)}, m, c,
-             aligned16(out.as<T>(), x.as<T>()), "moe_gather");
+    const bool vector = aligned16(out.as<T>(), x.as<T>());
+    const int k = static_cast<int>(top_k);
+    if (kept == nullptr) {
+      each_row(exec, GatherRows<T, T>{out.as<T>(), x.as<T>(), source, c, k}, m, c, vector, "moe_gather");
+    } else {
+      each_row(exec, GatherKept<T>{out.as<T>(), x.as<T>(), source, kept, c, k, keep_scale}, m, c, vector, "moe_gather");
+    }
+  });
+}
+
+void moe_gather_backward(const Exec& exec, Ptr dx, ConstPtr dy, ConstPtr dgathered, const int32_t* inverse,
+                         const uint32_t* kept, float keep_scale, int64_t n, int64_t c, int64_t top_k) {
+  dispatch(dx.dtype, [&]<typename T>() {
+    const bool vector = aligned16(dx.as<T>(), dy.as<T>(), dgathered.as<T>());
+    const auto run = [&]<bool masked>() {
+      each_row(exec,
+               GatherBackward<T, masked>{dx.as<T>(), dy.as<T>(), dgathered.as<T>(), inverse, kept, c,
+                                         static_cast<int>(top_k), keep_scale},
+               n, c, vector, "moe_gather_backward");
+    };
+    kept != nullptr ? run.template operator()<true>() : run.template operator()<false>();
+  });
+}
+
+void moe_combine_residual(const Exec& exec, Ptr y, ConstPtr stream, ConstPtr branch, ConstPtr expert_out,
+                          const float* weights, const int32_t* inverse, int64_t n, int64_t c, int64_t top_k,
+                          float scale) {
+  dispatch(y.dtype, [&]<typename T>() {
+    const bool vector = aligned16(y.as<T>(), stream.as<T>(), branch.as<T>(), expert_out.as<T>());
+    each_row(exec,
+             CombineResidual<T>{y.as<T>(), stream.as<T>(), branch.as<T>(), expert_out.as<T>(), weights, inverse, c,
+                                static_cast<int>(top_k), scale},
+             n, c, vector, "moe_combine_residual");
   });
 }
 

@@ -1,4 +1,4 @@
-#include "kernels/nf4.h"
+#include "kernels/cuda/nf4.h"
 
 #include "kernels/cuda/dynamic_code.cuh"
 #include "kernels/cuda/reduce.cuh"
@@ -27,14 +27,20 @@ struct Nf4Code {
 /// Packs that a thread takes: so many loads are under way together.
 constexpr int packs_each = 4;
 
-template <typename T, bool vector>
+template <typename T, bool vector, bool rows_apart>
 __global__ void __launch_bounds__(block_threads)
-    dequantize_kernel(T* out, const Nf4View weight, int64_t count, const __grid_constant__ Nf4Code nf4,
+    dequantize_kernel(T* out, int64_t row, const Nf4View weight, int64_t count, const __grid_constant__ Nf4Code nf4,
                       const __grid_constant__ DynamicCode dynamic) {
   __shared__ float code[16], absmax_code[256];
   if (threadIdx.x < 16) code[threadIdx.x] = nf4.value[threadIdx.x];
   if (weight.absmax == nullptr) absmax_code[threadIdx.x] = dynamic.value[threadIdx.x];
   __syncthreads();
+  const auto place = [&](int64_t i) {
+    if constexpr (!rows_apart) return i;
+    // A weight has fewer than 2^32 elements.
+    const auto at = static_cast<uint32_t>(i), cols = static_cast<uint32_t>(weight.cols);
+    return at / cols * row + at % cols;
+  };
   const int64_t first = static_cast<int64_t>(blockIdx.x) * block_threads * packs_each + threadIdx.x;
   uint32_t packed[packs_each] = {};
   float absmax[packs_each] = {};
@@ -65,11 +71,11 @@ __global__ void __launch_bounds__(block_threads)
       v[j] = code[packed[k] >> (j % 2 == 0 ? 4 * j + 4 : 4 * j - 4) & 15] * absmax[k];
     }
     if (vector && i + pack <= count) {
-      store(out + i, v);
+      store(out + place(i), v);
     } else {
 #pragma unroll
       for (int j = 0; j < pack; ++j) {
-        if (i + j < count) out[i + j] = rounded<T>(v[j]);
+        if (i + j < count) out[place(i + j)] = rounded<T>(v[j]);
       }
     }
   }
@@ -152,13 +158,21 @@ __global__ void __launch_bounds__(nf4_nested_block)
 }  // namespace
 
 void nf4_dequantize(const Exec& exec, Ptr out, const Nf4View& weight) {
+  nf4_dequantize_rows(exec, out, weight.cols, weight);
+}
+
+void nf4_dequantize_rows(const Exec& exec, Ptr out, int64_t row, const Nf4View& weight) {
   const int64_t count = weight.rows * weight.cols;
   if (count == 0) return;
   const unsigned blocks = blocks_for(count, int64_t{block_threads} * packs_each * pack);
   dispatch(out.dtype, [&]<typename T>() {
-    const bool vector = aligned16(out.as<T>(), weight.packed);
-    const auto kernel = vector ? dequantize_kernel<T, true> : dequantize_kernel<T, false>;
-    kernel<<<blocks, block_threads, 0, stream_of(exec)>>>(out.as<T>(), weight, count, Nf4Code(),
+    // Where rows are apart, a pack must not reach over the end of one.
+    const bool apart = row != weight.cols;
+    const bool vector =
+        aligned16(out.as<T>(), weight.packed) && (!apart || (row % pack == 0 && weight.cols % pack == 0));
+    const auto kernel = apart ? (vector ? dequantize_kernel<T, true, true> : dequantize_kernel<T, false, true>)
+                              : (vector ? dequantize_kernel<T, true, false> : dequantize_kernel<T, false, false>);
+    kernel<<<blocks, block_threads, 0, stream_of(exec)>>>(out.as<T>(), row, weight, count, Nf4Code(),
                                                           DynamicCode(dynamic_code_signed));
   });
   check_launch("nf4_dequantize");

@@ -30,7 +30,7 @@ __device__ __forceinline__ float row_sum(float value) {
 
 template <typename T, typename W, int threads, int packs>
 __global__ void __launch_bounds__(block_threads)
-    rmsnorm_forward_kernel(T* y, float* rstd, const T* x, const W* weight, int64_t n, int c, float eps) {
+    rmsnorm_forward_kernel(T* y, int64_t y_row, float* rstd, const T* x, const W* weight, int64_t n, int c, float eps) {
   const RowShare<threads, packs, pack> share{c};
   const int64_t row = share.row();
   if (row >= n) return;  // a whole warp, or no thread at all
@@ -52,14 +52,14 @@ __global__ void __launch_bounds__(block_threads)
     load(w, weight + share.at(k));
 #pragma unroll
     for (int j = 0; j < pack; ++j) w[j] *= static_cast<float>(rounded<T>(v[k][j] * scale));
-    store(y + row * c + share.at(k), w);
+    store(y + row * y_row + share.at(k), w);
   }
 }
 
 /// Any width and alignment: the block reads its row twice.
 template <typename T, typename W>
 __global__ void __launch_bounds__(block_threads)
-    rmsnorm_forward_any_kernel(T* y, float* rstd, const T* x, const W* weight, int c, float eps) {
+    rmsnorm_forward_any_kernel(T* y, int64_t y_row, float* rstd, const T* x, const W* weight, int c, float eps) {
   const int64_t row = blockIdx.x;
   float squares = 0.0f;
   for (int i = threadIdx.x; i < c; i += block_threads) {
@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(block_threads)
   if (rstd != nullptr && threadIdx.x == 0) rstd[row] = scale;
   for (int i = threadIdx.x; i < c; i += block_threads) {
     const float value = static_cast<float>(rounded<T>(static_cast<float>(x[row * c + i]) * scale));
-    y[row * c + i] = rounded<T>(value * static_cast<float>(weight[i]));
+    y[row * y_row + i] = rounded<T>(value * static_cast<float>(weight[i]));
   }
 }
 
@@ -173,19 +173,20 @@ __global__ void __launch_bounds__(block_threads)
 
 }  // namespace
 
-void rmsnorm_forward(const Exec& exec, Ptr y, float* rstd, ConstPtr x, ConstPtr weight, int64_t n, int64_t c,
-                     float eps) {
+void rmsnorm_forward(const Exec& exec, Ptr y, float* rstd, ConstPtr x, ConstPtr weight, int64_t n, int64_t c, float eps,
+                     int64_t y_row) {
   if (n == 0) return;
   dispatch(x.dtype, [&]<typename T>() {
     dispatch(weight.dtype, [&]<typename W>() {
       const auto launch = [&]<int threads, int packs>() {
         rmsnorm_forward_kernel<T, W, threads, packs>
             <<<blocks_for(n, block_threads / threads), block_threads, 0, stream_of(exec)>>>(
-                y.as<T>(), rstd, x.as<T>(), weight.as<W>(), n, static_cast<int>(c), eps);
+                y.as<T>(), y_row, rstd, x.as<T>(), weight.as<W>(), n, static_cast<int>(c), eps);
       };
-      if (with_row_share(c, aligned16(y.as<T>(), x.as<T>(), weight.as<W>()), launch)) return;
+      const bool aligned = y_row % pack == 0 && aligned16(y.as<T>(), x.as<T>(), weight.as<W>());
+      if (with_row_share(c, aligned, launch)) return;
       rmsnorm_forward_any_kernel<T, W><<<static_cast<unsigned>(n), block_threads, 0, stream_of(exec)>>>(
-          y.as<T>(), rstd, x.as<T>(), weight.as<W>(), static_cast<int>(c), eps);
+          y.as<T>(), y_row, rstd, x.as<T>(), weight.as<W>(), static_cast<int>(c), eps);
     });
   });
   check_launch("rmsnorm_forward");

@@ -28,10 +28,16 @@ void compare(int64_t n, int64_t c, float p, bool accumulate, int64_t shift, Drop
   mask.site = site;
   mask.conversation = conversation.host();
   mask.position = position.host();
-  dropout_apply(cpu_exec(), Ptr(y.host()).at(shift), Ptr(x.host()).at(shift), mask, n, c, accumulate);
+  TwinArray<uint32_t> kept(n * kept_words(c));
+  const float scale = 1.0f / (1.0f - p);
+  dropout_kept(cpu_exec(), kept.host(), mask, n, c);
+  dropout_apply(cpu_exec(), Ptr(y.host()).at(shift), Ptr(x.host()).at(shift), kept.host(), scale, n, c, accumulate);
   mask.conversation = conversation.device();
   mask.position = position.device();
-  dropout_apply(cuda_exec(), Ptr(y.device()).at(shift), Ptr(x.device()).at(shift), mask, n, c, accumulate);
+  dropout_kept(cuda_exec(), kept.device(), mask, n, c);
+  dropout_apply(cuda_exec(), Ptr(y.device()).at(shift), Ptr(x.device()).at(shift), kept.device(), scale, n, c,
+                accumulate);
+  check_equal(kept, 0.0, "mask of " + std::to_string(n) + " x " + std::to_string(c));
   check_equal(y, 0.0,
               std::to_string(n) + " x " + std::to_string(c) + ", p " + std::to_string(p) +
                   (accumulate ? ", added" : "") + (shift == 0 ? "" : ", unaligned"));

@@ -321,3 +321,33 @@ TEST_CASE("a row's bits do not depend on the other rows where our own kernels co
   }
   cuda_exec().cuda->use_cublaslt(true);
 }
+
+TEST_CASE("a layer and its LoRA in one product on the GPU equal the CPU twin") {
+  struct Sizes {
+    int64_t n, out, in, r, u_at;
+  };
+  const auto compare_one = [](auto zero, Kind kind, const Sizes& s, bool with_bias) {
+    using X = decltype(zero);
+    const int64_t row = s.u_at + s.r + 8;
+    TwinWeight w(kind, s.out, s.in, 1);
+    TwinArray<X> x(s.n * row);
+    TwinArray<float> b(s.out * s.r), bias(s.out);
+    x.fill(2), b.fill(3), bias.fill(4);
+    const std::string what = std::string("widened ") + name_of(kind) + " " + std::to_string(s.n) + " x " +
+                             std::to_string(s.in) + " + " + std::to_string(s.r) + " at " + std::to_string(s.u_at) +
+                             " -> " + std::to_string(s.out) + (with_bias ? ", bias" : "");
+    compare<X>(s.n * s.out, false, tolerance<X>(s.in), what, [&](const Exec& exec, X* y, bool host) {
+      const float* const added = with_bias ? (host ? bias.host() : bias.device()) : nullptr;
+      linear_lora_forward(exec, y, host ? x.host() : x.device(), row, host ? w.host() : w.device(), added,
+                          host ? b.host() : b.device(), 0.25f, s.u_at, s.r, s.n);
+    });
+  };
+  for (const Kind kind : {Kind::f32, Kind::bf16, Kind::nf4, Kind::nf4_nested}) {
+    for (const Sizes& s : {Sizes{1, 8, 64, 8, 64}, Sizes{33, 40, 72, 16, 104}, Sizes{130, 96, 200, 64, 328}}) {
+      for (const bool with_bias : {false, true}) {
+        compare_one(bf16(0.0f), kind, s, with_bias);
+        if (kind != Kind::bf16) compare_one(0.0f, kind, s, with_bias);
+      }
+    }
+  }
+}

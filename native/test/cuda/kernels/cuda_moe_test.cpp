@@ -1,6 +1,7 @@
 // Routing on the GPU against its CPU twin: choices, order and rows exactly, weights and gradients closely; ties, experts
 // without a token, one with all, padding.
 #include "cuda/cuda_test.h"
+#include "kernels/dropout.h"
 #include "kernels/moe.h"
 
 using namespace caravan;
@@ -91,6 +92,10 @@ void for_cases(Body body) {
 template <typename T>
 void compare_rows(const Shape& s, Dispatched& d, int64_t c, const std::string& what) {
   TwinArray<T> x(s.n * c), gathered(d.rows * c), y(s.n * c), sum(s.n * c), dout(d.rows * c), out(d.rows * c);
+  TwinArray<T> masked(d.rows * c), dx(s.n * c), dx_masked(s.n * c), residual(s.n * c);
+  TwinArray<uint32_t> kept(s.n * kept_words(c));
+  for (int64_t i = 0; i < kept.count(); ++i) kept[i] = 0x5b6db6dbu >> i % 5;
+  kept.to_device();
   TwinArray<float> dweights(s.n * s.top_k);
   x.fill(1);
   y.fill(2);
@@ -98,7 +103,14 @@ void compare_rows(const Shape& s, Dispatched& d, int64_t c, const std::string& w
   out.fill(4);
   dout.fill(5);
   for (const Exec& exec : {cpu_exec(), cuda_exec()}) {
-    moe_gather(exec, on(exec, gathered), on(exec, x), on(exec, d.source), d.rows, c, s.top_k);
+    moe_gather(exec, on(exec, gathered), on(exec, x), on(exec, d.source), nullptr, 1.0f, d.rows, c, s.top_k);
+    moe_gather(exec, on(exec, masked), on(exec, x), on(exec, d.source), on(exec, kept), 1.25f, d.rows, c, s.top_k);
+    moe_gather_backward(exec, on(exec, dx), on(exec, x), on(exec, out), on(exec, d.inverse), nullptr, 1.0f, s.n, c,
+                        s.top_k);
+    moe_gather_backward(exec, on(exec, dx_masked), on(exec, x), on(exec, out), on(exec, d.inverse), on(exec, kept),
+                        1.25f, s.n, c, s.top_k);
+    moe_combine_residual(exec, on(exec, residual), on(exec, x), on(exec, y), on(exec, out), on(exec, d.weights),
+                         on(exec, d.inverse), s.n, c, s.top_k, 0.25f);
     moe_combine_forward(exec, on(exec, y), on(exec, out), on(exec, d.weights), on(exec, d.inverse), s.n, c, s.top_k,
                         0.25f);
     moe_combine_forward(exec, on(exec, sum), on(exec, out), nullptr, on(exec, d.inverse), s.n, c, s.top_k, 1.0f);
@@ -106,6 +118,10 @@ void compare_rows(const Shape& s, Dispatched& d, int64_t c, const std::string& w
                          on(exec, d.source), on(exec, d.inverse), s.n, d.rows, c, s.top_k, 0.25f);
   }
   check_equal(gathered, 0.0, what + " gather");
+  check_equal(masked, 0.0, what + " masked gather");
+  check_equal(dx, 0.0, what + " gather backward");
+  check_equal(dx_masked, 0.0, what + " masked gather backward");
+  check_equal(residual, 0.0, what + " combine with the residual");
   check_equal(y, 0.0, what + " combine");
   check_equal(sum, 0.0, what + " sum");
   check_equal(dout, 0.0, what + " dexpert_out");

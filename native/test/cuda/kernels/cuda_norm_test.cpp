@@ -45,6 +45,18 @@ void compare(int64_t n, int64_t c, int64_t shift) {
   check_equal(dweight, 2e-6, "dweight " + what);
 }
 
+/// Rows of y with `beyond` elements behind each, which stay as they are.
+template <typename T>
+void compare_apart(int64_t n, int64_t c, int64_t beyond) {
+  const int64_t row = c + beyond;
+  TwinArray<T> x(n * c), y(n * row);
+  TwinArray<float> weight(c);
+  x.fill(1, 3.0f), weight.fill(2), y.fill(3);
+  rmsnorm_forward(cpu_exec(), y.host(), nullptr, x.host(), weight.host(), n, c, 1e-5f, row);
+  rmsnorm_forward(cuda_exec(), y.device(), nullptr, x.device(), weight.device(), n, c, 1e-5f, row);
+  check_equal(y, sizeof(T) == 4 ? 2e-6 : 8e-3, std::to_string(c) + " and " + std::to_string(beyond) + " beyond");
+}
+
 template <typename T, typename W>
 void compare_shapes() {
   for (const int64_t c : {1, 7, 64, 128, 200, 576, 1000, 1001, 2048, 4096, 8192, 9000, 20000}) compare<T, W>(5, c, 0);
@@ -60,6 +72,15 @@ TEST_CASE("RMSNorm on the GPU equals its CPU twin") {
   compare_shapes<bf16, float>();
   compare_shapes<bf16, bf16>();
   compare_shapes<float, bf16>();
+}
+
+TEST_CASE("rows of the result may lie apart") {
+  for (const int64_t beyond : {1, 8, 192}) {
+    for (const int64_t c : {7, 64, 576, 4096, 20000}) {
+      compare_apart<float>(9, c, beyond);
+      compare_apart<bf16>(9, c, beyond);
+    }
+  }
 }
 
 TEST_CASE("the gradient may take the place of what it came from") {
