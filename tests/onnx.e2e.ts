@@ -140,13 +140,14 @@ describe.runIf(needs('addon', 'ONNX exports through the command line'))('ONNX', 
   test('a model as it came is exported, added to the library and talked to by its name', async () => {
     const made = await exported(model, 'plain');
     expect(made).toMatchObject({ run: null, type: 'f16', parity: { passed: true } });
-    const added = await caravan.json<Model>('model', 'add', place('plain'), '--name', 'plain-onnx');
+    const added = await caravan.json<Model>('model', 'add', place('plain'), '--name', 'plain-onnx', '--copy');
     expect(added).toMatchObject({
       storedDtypes: ['ONNX f16'],
       hiddenSize: 64,
       numLayers: 2,
       maxPositions: 256,
     });
+    expect(added.dir).not.toBe(place('plain'));
     const original = await caravan.json<Model>('model', 'inspect', model);
     expect(added.parameters).toEqual(original.parameters);
     expect((await chat('plain-onnx', '--max-tokens', '4')).ids.length).toBeGreaterThan(0);
@@ -180,6 +181,10 @@ describe.runIf(needs('addon', 'ONNX exports through the command line'))('ONNX', 
     const odd = writeRandomModel(place('odd'), { headDim: 8 });
     await refused(odd, ['multiple of 16', 'merged']);
     await refused(place('plain'), ['ONNX export already']);
+    caravan.write('onnx.yaml', `model: ${JSON.stringify(place('plain'))}\nmix: sums\nmethod: lora\n`);
+    const trained = await caravan.run('train', 'onnx.yaml');
+    expect(trained.code).toBe(2);
+    expect(trained.stderr).toContain('does not train');
   });
 
   test('a damaged or foreign graph is refused by name', async () => {

@@ -1,7 +1,7 @@
 import { basename } from 'node:path';
 import type { InferenceEngine } from '../../engine/client.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
-import { storedBaseDtype } from '../../shared/model/storedDtype.ts';
+import { isOnnxModel, storedBaseDtype } from '../../shared/model/storedDtype.ts';
 import type { Models, ResolvedModel, TrainedModel } from '../models/index.ts';
 
 type ExportRequest = Parameters<InferenceEngine['export']>[0];
@@ -34,7 +34,7 @@ async function exportedModel(resolved: ResolvedModel, models: Models): Promise<E
       mend: 'Export the run that it came from.',
     });
   const { storedDtypes } = model ?? (await models.inspect(dir));
-  if (storedDtypes.some((each) => each.startsWith('ONNX')))
+  if (isOnnxModel(storedDtypes))
     throw new CaravanError('bad_option', `'${name}' is an ONNX export already`, { place: { file: dir } });
   return {
     name,

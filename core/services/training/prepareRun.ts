@@ -4,6 +4,7 @@ import type { TrainOptions } from '../../engine/AddonTypes.ts';
 import type { Engines } from '../../engine/client.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import type { Model } from '../../shared/model/model.ts';
+import { isOnnxModel } from '../../shared/model/storedDtype.ts';
 import type { RunConfig } from '../../shared/run/runConfig.ts';
 import type { Datasets, FoundMix } from '../datasets/index.ts';
 import type { Models, ResolvedModel } from '../models/index.ts';
@@ -40,6 +41,11 @@ export async function prepareRun(
     });
   const mix = await datasets.findMix(config.mix);
   const summary = await models.inspect(model.dir);
+  if (isOnnxModel(summary.storedDtypes))
+    throw new CaravanError('bad_config', `'${config.model}' is an ONNX export, which does not train`, {
+      place: { field: 'model' },
+      mend: 'Name the model that it was exported from.',
+    });
   if (config.seqLen > summary.maxPositions)
     throw new CaravanError(
       'bad_config',
