@@ -48,6 +48,8 @@ export function levelFor(width: number): number {
   return level;
 }
 
+// The joins are CROSS JOINs, which SQLite leaves in their order: by its own choice it reads every step of the run and looks
+// each up among the few buckets.
 export function createSeriesLevels(store: Store): SeriesLevels {
   function extendFirst(
     metric: string,
@@ -67,7 +69,7 @@ export function createSeriesLevels(store: Store): SeriesLevels {
            (SELECT (step - 1) / ${fanOut} AS bucket, max(step) AS step, min(${column}) AS low, max(${column}) AS high,
               sum(${column} IS NULL) AS lost
             FROM ${table} WHERE run_key = :run AND step BETWEEN :from AND :to ${where} GROUP BY 1) AS found
-           JOIN ${table} AS last ON last.run_key = :run AND last.step = found.step ${where}`,
+           CROSS JOIN ${table} AS last ON last.run_key = :run AND last.step = found.step ${where}`,
       { run, metric, from, to, ...params },
     );
   }
@@ -82,7 +84,7 @@ export function createSeriesLevels(store: Store): SeriesLevels {
             FROM series_levels
             WHERE run_key = :run AND metric = :metric AND level = :level - 1 AND bucket BETWEEN :from AND :to
             GROUP BY 1) AS found
-           JOIN series_levels AS last ON last.run_key = :run AND last.metric = :metric AND last.level = :level - 1
+           CROSS JOIN series_levels AS last ON last.run_key = :run AND last.metric = :metric AND last.level = :level - 1
              AND last.bucket = found.newest`,
       { run, metric, level, from, to },
     );

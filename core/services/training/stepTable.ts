@@ -117,7 +117,7 @@ export function createStepTable(store: Store): StepTable {
          (SELECT max(step) AS step, min(${value}) AS low, max(${value}) AS high, sum(${value} IS NULL) AS lost
           FROM ${table} WHERE run_key = :run AND step BETWEEN :from AND :to ${where}
           GROUP BY (step - 1) / CAST(:wide AS INTEGER)) AS bucket
-         JOIN ${table} AS last ON last.run_key = :run AND last.step = bucket.step ${where}
+         CROSS JOIN ${table} AS last ON last.run_key = :run AND last.step = bucket.step ${where}
        ORDER BY bucket.step`,
       { run, wide, from: first * wide + 1, to: (last + 1) * wide, ...params },
     );
@@ -131,7 +131,7 @@ export function createStepTable(store: Store): StepTable {
           FROM series_levels
           WHERE run_key = :run AND metric = :metric AND level = :level AND bucket BETWEEN :from AND :to
           GROUP BY bucket / CAST(:per AS INTEGER)) AS found
-         JOIN series_levels AS last ON last.run_key = :run AND last.metric = :metric AND last.level = :level
+         CROSS JOIN series_levels AS last ON last.run_key = :run AND last.metric = :metric AND last.level = :level
            AND last.bucket = found.bucket
        ORDER BY last.step`,
       { run, metric, level, per, from: first * per, to: (last + 1) * per - 1 },
