@@ -20,6 +20,8 @@ export const verbs: Record<string, () => Promise<{ verb: Verb }>> = {
   plan: () => import('./verbs/plan.ts'),
   train: () => import('./verbs/train.ts'),
   runs: () => import('./verbs/runs.ts'),
+  jobs: () => import('./verbs/jobs.ts'),
+  cache: () => import('./verbs/cache.ts'),
   chat: () => import('./verbs/chat.ts'),
   score: () => import('./verbs/score.ts'),
   route: () => import('./verbs/route.ts'),

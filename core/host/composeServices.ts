@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import type { DataProcess } from '../data/client.ts';
 import type { Engines } from '../engine/client.ts';
 import type { HubProcess } from '../hub/client.ts';
@@ -7,11 +8,11 @@ import { createDatasetsService } from '../services/datasets/index.ts';
 import { createHubService } from '../services/hub/index.ts';
 import { createJobsService } from '../services/jobs/index.ts';
 import { createModelsService } from '../services/models/index.ts';
-import { createSystemService } from '../services/system/index.ts';
+import { createStorageService, createSystemService, type Trashed } from '../services/system/index.ts';
 import { createTrainingService, type Training } from '../services/training/index.ts';
 import type { CallParams, CallResult } from '../shared/contract/contract.ts';
 import type { EmitEvent, Handlers } from '../shared/contract/service.ts';
-import { isEnded } from '../shared/job/job.ts';
+import { isEnded, type Job } from '../shared/job/job.ts';
 import type { Caller } from './Dispatcher.ts';
 import type { Store } from '../store/openStore.ts';
 
@@ -98,6 +99,33 @@ export function composeServices({
     hubProcess,
     trainingProcesses: () => trainingService.training.processes(),
   });
+  const storage = createStorageService({
+    home,
+    jobs: () => jobs.handlers.listJobs({}) as Job[],
+    async trash(): Promise<Trashed[]> {
+      const runs = await trainingService.handlers.listRuns({});
+      const { sources, mixes } = await datasets.handlers.listTrash({});
+      return [
+        ...runs
+          .filter(({ trashedAt }) => trashedAt !== null)
+          .map(({ id, name, dir }) => ({
+            name,
+            dir,
+            remove: async () => void (await trainingService.handlers.removeRun({ id })),
+          })),
+        ...sources.map(({ id, name }) => ({
+          name,
+          dir: join(home, 'sources', id),
+          remove: async () => void (await datasets.handlers.removeSource({ id })),
+        })),
+        ...mixes.map(({ id, name, dir }) => ({
+          name,
+          dir,
+          remove: async () => void (await datasets.handlers.removeMix({ id })),
+        })),
+      ];
+    },
+  });
   return {
     notes: [],
     handlers: {
@@ -109,6 +137,7 @@ export function composeServices({
       ...chat.handlers,
       ...exports.handlers,
       ...system.handlers,
+      ...storage.handlers,
     },
     processIds: () =>
       [

@@ -2,7 +2,7 @@ import { createRouter, createWebHashHistory, type Router } from 'vue-router';
 
 declare module 'vue-router' {
   interface RouteMeta {
-    section: 'home' | 'datasets' | 'train' | 'runs' | 'chat' | 'jobs' | 'routing';
+    section: 'home' | 'datasets' | 'train' | 'runs' | 'chat' | 'jobs' | 'routing' | 'settings';
     title: string;
     /** Another address is another instance: the screen holds what belongs to one subject alone. */
     oneSubject?: boolean;
@@ -84,6 +84,11 @@ export function createRoutes(): Router {
         path: '/jobs',
         component: () => import('../features/jobs/JobsScreen.vue'),
         meta: { section: 'jobs', title: 'Jobs' },
+      },
+      {
+        path: '/settings',
+        component: () => import('../features/settings/SettingsScreen.vue'),
+        meta: { section: 'settings', title: 'Settings' },
       },
       { path: '/:rest(.*)*', redirect: '/' },
     ],

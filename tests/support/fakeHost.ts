@@ -125,6 +125,22 @@ export async function startFakeHost(options: FakeHostOptions = {}): Promise<Fake
     }),
     systemStatus: () => world.system,
     listJobs: () => world.jobs,
+    readStorage: () => ({
+      home: '/home/ada/.local/share/caravan',
+      shares: [
+        { kind: 'runs', bytes: 4.2e9, freeableBytes: null },
+        { kind: 'looking', bytes: 3.1e8, freeableBytes: 2.9e8 },
+        { kind: 'trash', bytes: 0, freeableBytes: 0 },
+      ],
+      disk: { totalBytes: 5e11, freeBytes: 1.2e11 },
+    }),
+    hubStatus: () => ({ endpoint: 'https://huggingface.co', token: null }),
+    doctor: () => ({
+      checks: [{ name: 'Node', status: 'ok', found: '24.21.0', mend: null }],
+      devices: world.system.devices,
+      cuda: null,
+      versions: { caravan: '0.1.0' },
+    }),
     getQueue: () => ({ startsAt: null }),
     getJobLog: ({ id }) => ({ lines: [`job ${id}`, 'reading slimorca.jsonl', '1,024 rows, 3 set aside'] }),
     cancelJob: ({ id }) => {

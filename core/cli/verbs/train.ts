@@ -9,12 +9,13 @@ import { placeInFile } from '../yamlFile.ts';
 
 export const verb: Verb = {
   summary: 'Train by run.yaml, or resume a run exactly where its last checkpoint stands.',
-  usage: 'train run.yaml [--detach] | train --resume RUN [--detach]',
+  usage: 'train run.yaml [--detach | --hold] | train --resume RUN [--detach]',
   help: `--resume RUN  a run's id, the start of one, or its name
+--hold        put it into the queue: it begins when that is started (caravan jobs start), or at its time
 --detach      start it and return; \`caravan runs show\` tells how it goes
 
 Ctrl-C stops with a checkpoint (exit code 4). Closing the terminal leaves the run going.`,
-  options: { resume: { type: 'string' }, detach: { type: 'boolean' } },
+  options: { resume: { type: 'string' }, detach: { type: 'boolean' }, hold: { type: 'boolean' } },
   async run(context) {
     const { words, options, output, cwd, connect, interrupted } = context;
     const reference = text(options, 'resume');
@@ -27,12 +28,14 @@ Ctrl-C stops with a checkpoint (exit code 4). Closing the terminal leaves the ru
     const config = file === null ? null : await readRunFile(file);
     const client = await connect();
     const run = config
-      ? await client.call('startRun', { config }).catch(async (error: unknown) => {
-          throw await placeInFile(error, file!);
-        })
+      ? await client
+          .call('startRun', { config, hold: flag(options, 'hold') })
+          .catch(async (error: unknown) => {
+            throw await placeInFile(error, file!);
+          })
       : await client.call('resumeRun', { id: (await client.call('findRun', { ref: reference! })).id });
     output.remark(`run ${run.id} (${run.name}) in ${run.dir}`);
-    if (flag(options, 'detach')) {
+    if (flag(options, 'detach') || (config && flag(options, 'hold'))) {
       output.document(run);
       return 0;
     }

@@ -68,6 +68,7 @@ import {
   variedFields,
 } from '../run/run.ts';
 import { runConfigSchema } from '../run/runConfig.ts';
+import { cleanableKinds, cleanUpSchema, storageSchema } from '../storage.ts';
 
 /** Raised when a client and a host of different ages could misunderstand each other. */
 export const contractVersion = 1;
@@ -150,6 +151,14 @@ export const calls = {
         }),
       ),
     }),
+  ),
+  /** What the home takes of the disk; may take seconds. */
+  readStorage: call('write', none, storageSchema),
+  /** Removes what can be had again, and never what is in use; `dryRun` only says what would go. */
+  cleanStorage: call(
+    'write',
+    z.object({ kinds: z.array(z.enum(cleanableKinds)).min(1), dryRun: z.boolean().default(false) }).strict(),
+    cleanUpSchema,
   ),
   /** Answers before the host ends. `onlyIfIdle`: not while jobs or runs are at work (`wrong_state`). */
   shutdownHost: call('write', z.object({ onlyIfIdle: z.boolean().default(false) }).strict(), none),

@@ -1,10 +1,15 @@
 import { shallowRef, watch } from 'vue';
 import { usePreferredDark } from '@vueuse/core';
 
-export const themes = ['system', 'light', 'dark'] as const;
+/** `contrast`: light or dark as the system has it, with stronger ink and lines. */
+export const themes = ['system', 'light', 'dark', 'contrast'] as const;
 export type Theme = (typeof themes)[number];
 
+export const densities = ['comfortable', 'compact'] as const;
+export type Density = (typeof densities)[number];
+
 const key = 'caravan.theme';
+const densityKey = 'caravan.density';
 
 /** The theme that was chosen; `system` follows the desktop's. public/theme.js applies it before the first paint. */
 export const theme = shallowRef<Theme>(readTheme());
@@ -25,13 +30,33 @@ export function setTheme(next: Theme): void {
   themeVersion.value++;
 }
 
+/** How close rows and controls stand. */
+export const density = shallowRef<Density>(readDensity());
+
+export function setDensity(next: Density): void {
+  density.value = next;
+  if (next === 'comfortable') delete document.documentElement.dataset['density'];
+  else document.documentElement.dataset['density'] = next;
+  try {
+    if (next === 'comfortable') localStorage.removeItem(densityKey);
+    else localStorage.setItem(densityKey, next);
+  } catch {
+    // As above.
+  }
+}
+
 export function watchSystemTheme(): void {
   watch(usePreferredDark(), () => themeVersion.value++, { flush: 'post' });
 }
 
 function readTheme(): Theme {
   const named = typeof document === 'undefined' ? undefined : document.documentElement.dataset['theme'];
-  return named === 'light' || named === 'dark' ? named : 'system';
+  return themes.find((theme) => theme === named) ?? 'system';
+}
+
+function readDensity(): Density {
+  const named = typeof document === 'undefined' ? undefined : document.documentElement.dataset['density'];
+  return named === 'compact' ? 'compact' : 'comfortable';
 }
 
 let probe: HTMLElement | undefined;
