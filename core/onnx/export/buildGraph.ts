@@ -196,20 +196,28 @@ export function buildGraph(
   function feedForward(layer: number, normed: string): string {
     const at = `layers.${layer}.mlp`;
     const prefix = `model.layers.${layer}.mlp`;
-    const project = (which: string, input: string, rows: number, cols: number) =>
-      linear(
-        `${at}.${which}`,
-        input,
-        `${prefix}.${which}_proj`,
-        [part(`${prefix}.${which}_proj.weight`, rows, cols)],
-        a.mlpBias,
-      );
-    const gate = project('gate', normed, a.intermediateSize, a.hiddenSize);
-    const up = project('up', normed, a.intermediateSize, a.hiddenSize);
+    const [gate, up] = [`${at}.gate`, `${at}.up`];
+    const weight = (which: string, rows: number, cols: number) =>
+      part(`${prefix}.${which}_proj.weight`, rows, cols);
+    const both = linear(
+      `${at}.gate_up`,
+      normed,
+      `${prefix}.gate_up_proj`,
+      [weight('gate', a.intermediateSize, a.hiddenSize), weight('up', a.intermediateSize, a.hiddenSize)],
+      a.mlpBias,
+    );
+    const halves = graph.ints([a.intermediateSize, a.intermediateSize]);
+    graph.add('Split', `${at}.split`, [both, halves], { axis: -1 }, [gate, up]);
     const sigmoid = graph.add('Sigmoid', `${at}.sigmoid`, [gate]);
     const silu = graph.add('Mul', `${at}.silu`, [gate, sigmoid]);
     const inner = graph.add('Mul', `${at}.inner`, [silu, up]);
-    const out = project('down', inner, a.hiddenSize, a.intermediateSize);
+    const out = linear(
+      `${at}.down`,
+      inner,
+      `${prefix}.down_proj`,
+      [weight('down', a.hiddenSize, a.intermediateSize)],
+      a.mlpBias,
+    );
     return a.experts === null
       ? out
       : addExperts(
