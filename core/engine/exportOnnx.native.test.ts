@@ -49,7 +49,7 @@ const families: Record<string, RandomModelOptions> = {
   },
 };
 
-describe.runIf(needs('addon', 'ONNX exports held to the engine'))('ONNX exports', { timeout: 60_000 }, () => {
+describe.runIf(needs('addon', 'ONNX exports held to the engine'))('ONNX exports', () => {
   const folder = mkdtempSync(join(tmpdir(), 'caravan-onnx-'));
   let addon: Addon;
   let tokenizer: AddonTokenizer;

@@ -1,6 +1,9 @@
-import { expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { OnnxProvider, OnnxProviderName } from '../../shared/model/onnxModel.ts';
 import { chooseSession, type TrialSession } from './chooseSession.ts';
+
+beforeEach(() => void vi.useFakeTimers({ toFake: ['performance'] }));
+afterEach(() => void vi.useRealTimers());
 
 interface FakeSession extends TrialSession {
   released: boolean;
@@ -13,9 +16,9 @@ function session(provider: OnnxProviderName, stepMs: number, off = 0): FakeSessi
     released: false,
     createCache: (capacity) => ({ capacity, length: 0, feeds: {}, fetches: {} }),
     closeCache: () => {},
-    async read(_cache, ids) {
-      await new Promise((resolve) => setTimeout(resolve, stepMs));
-      return new Float32Array(ids.length * 4).fill(1 + off);
+    read(_cache, ids) {
+      vi.advanceTimersByTime(stepMs);
+      return Promise.resolve(new Float32Array(ids.length * 4).fill(1 + off));
     },
     release() {
       this.released = true;
