@@ -2,7 +2,7 @@ import { createRouter, createWebHashHistory, type Router } from 'vue-router';
 
 declare module 'vue-router' {
   interface RouteMeta {
-    section: 'home' | 'datasets' | 'train' | 'runs' | 'chat' | 'jobs' | 'routing' | 'settings';
+    section: 'home' | 'datasets' | 'models' | 'train' | 'runs' | 'chat' | 'jobs' | 'routing' | 'settings';
     title: string;
     /** Another address is another instance: the screen holds what belongs to one subject alone. */
     oneSubject?: boolean;
@@ -40,6 +40,28 @@ export function createRoutes(): Router {
         component: () => import('../features/datasets/DatasetScreen.vue'),
         meta: { section: 'datasets', title: 'Mix', oneSubject: true },
         props: ({ params }) => ({ kind: 'mix', id: params['id'] }),
+      },
+      {
+        path: '/models',
+        component: () => import('../features/models/ModelsScreen.vue'),
+        meta: { section: 'models', title: 'Models' },
+      },
+      {
+        path: '/models/:id',
+        component: () => import('../features/models/ModelScreen.vue'),
+        meta: { section: 'models', title: 'Model', oneSubject: true },
+        props: true,
+      },
+      {
+        path: '/exports/new',
+        component: () => import('../features/models/NewExportScreen.vue'),
+        meta: { section: 'models', title: 'New export' },
+      },
+      {
+        path: '/exports/:id',
+        component: () => import('../features/models/ExportScreen.vue'),
+        meta: { section: 'models', title: 'Export', oneSubject: true },
+        props: true,
       },
       {
         path: '/train',

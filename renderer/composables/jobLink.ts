@@ -6,5 +6,8 @@ export function jobLink({ kind, subjectId }: Job): string | null {
   if (kind === 'train') return `/runs/${subjectId}`;
   if (kind === 'import') return `/datasets/sources/${subjectId}`;
   if (kind === 'mix') return `/datasets/mixes/${subjectId}`;
+  if (kind === 'model') return `/models/${subjectId}`;
+  if (kind === 'export') return `/exports/${subjectId}`;
+  if (kind === 'mix-export') return `/datasets/mixes/${subjectId}`;
   return null;
 }

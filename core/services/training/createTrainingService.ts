@@ -320,6 +320,7 @@ export function createTrainingService(deps: TrainingDeps): TrainingService {
         const bounds = boundsOf(vary, {
           maxPositions: summary.maxPositions,
           longestRow: mix.mix.seqLen ?? 1,
+          batchSize: config.batchSize,
         });
         const found = await findLargest(bounds, memoryBytes, (value) =>
           engines.inference.plan({ ...options, [vary]: value, checkpointDir: runsDir }),

@@ -19,9 +19,11 @@ test('says that nothing fits, and stops at what there can be', async () => {
   expect(await findLargest([1, 50], 1e9, planned)).toMatchObject({ value: 50 });
 });
 
-test('a row of the mix must fit into the length, and the length into the model', () => {
-  expect(boundsOf('seqLen', { maxPositions: 2048, longestRow: 300 })).toEqual([300, 2048]);
-  expect(boundsOf('adapterDim', { maxPositions: 2048, longestRow: 300 }).at(-1)).toBe(16384);
+test('a row of the mix must fit into the length, the length into the model, and a micro-batch into the step', () => {
+  const run = { maxPositions: 2048, longestRow: 300, batchSize: 96 };
+  expect(boundsOf('seqLen', run)).toEqual([300, 2048]);
+  expect(boundsOf('adapterDim', run).at(-1)).toBe(16384);
+  expect(boundsOf('microBatchSize', run)).toEqual([1, 96]);
 });
 
 test('the track record spans the runs that have both numbers', () => {

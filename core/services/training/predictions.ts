@@ -32,9 +32,11 @@ export function trackOf(
 /** What a plan is asked for backwards may be at least and at most, whatever the memory. */
 export function boundsOf(
   varied: Varied,
-  { maxPositions, longestRow }: { maxPositions: number; longestRow: number },
+  { maxPositions, longestRow, batchSize }: { maxPositions: number; longestRow: number; batchSize: number },
 ): [least: number, most: number] {
   const accepts = (value: number) => runConfigSchema.shape[varied].safeParse(value).success;
+  // A step has no more to lay down at once.
+  if (varied === 'microBatchSize') return [1, batchSize];
   if (varied === 'seqLen') return [Math.max(8, longestRow), maxPositions];
   // The limits of run.yaml are powers of two, where it has any.
   let most = 1;

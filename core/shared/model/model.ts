@@ -22,6 +22,13 @@ export const modelSummarySchema = z.object({
   vocabSize: z.number(),
   maxPositions: z.number(),
   tiedEmbeddings: z.boolean(),
+  // Absent where an earlier version added the model.
+  ropeTheta: z.number().exactOptional(),
+  ropeScaling: z.string().nullable().exactOptional(),
+  slidingWindow: z.number().nullable().exactOptional(),
+  attentionBias: z.boolean().exactOptional(),
+  qkNorm: z.boolean().exactOptional(),
+  normEps: z.number().exactOptional(),
   /** Of a sparse model; `adapterDim` is null where its experts are whole FFNs. `parameters` includes the routers. */
   experts: z
     .object({

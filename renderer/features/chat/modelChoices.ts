@@ -1,6 +1,5 @@
 import { computed } from 'vue';
 import { formatCount } from '../../../core/shared/format.ts';
-import { isOnnxModel } from '../../../core/shared/model/storedDtype.ts';
 import { methodWords } from '../../composables/runFigures.ts';
 import { useLibraryStore } from '../../stores/libraryStore.ts';
 import { useRunStore } from '../../stores/runStore.ts';
@@ -29,10 +28,7 @@ export function useModelChoices() {
     ...library.models.map((model) => ({
       ref: model.name,
       title: model.name,
-      detail: [
-        `${formatCount(model.parameters.total)} parameters`,
-        ...(isOnnxModel(model.storedDtypes) ? model.storedDtypes : []),
-      ].join(' · '),
+      detail: `${formatCount(model.parameters.total)} parameters`,
       group: 'Library' as const,
     })),
   ]);
