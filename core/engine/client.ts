@@ -71,6 +71,8 @@ export interface GenerateRequest extends PromptRequest {
   model: OpenModelOptions;
   answerId: string;
   sampling: Sampling;
+  /** Instead of the messages: a text that is gone on with as it stands, after the tokenizer's own BOS default. */
+  text?: string;
   /** Further ids that end an answer (generation_config's `eos_token_id`). */
   stopIds: number[];
 }

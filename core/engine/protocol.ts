@@ -214,6 +214,8 @@ export const requests = {
       model: openModelOptions,
       answerId: z.string(),
       sampling: samplingSchema,
+      /** Instead of the messages: a text that is gone on with as it stands. */
+      text: z.string().optional(),
       stopIds: z.array(z.number().int()),
     }),
     result: answerSchema,

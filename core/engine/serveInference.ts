@@ -149,7 +149,10 @@ export function serveInference(addon: Addon): ServedInference {
       return await withTokenizer(params.tokenizerPath, (tokenizer) =>
         withModel(params.model, async (model): Promise<Answer> => {
           const started = performance.now();
-          const prompt = await encode(tokenizer, params);
+          const prompt =
+            params.text === undefined
+              ? await encode(tokenizer, params)
+              : unasked((await encodeTexts(tokenizer, [params.text], 1))[0]!);
           const eos = tokens.eos === null ? null : tokenizer.tokenToId(tokens.eos);
           if (answer.cancelled) return cancelledAnswer(prompt.ids.length);
           answer.model = model;

@@ -181,7 +181,8 @@ class DispatcherClient implements Caller {
       return;
     }
     this.#openIds.add(id);
-    const answerId = name === 'generateAnswer' ? answerToCancel(params.data) : null;
+    const answerId =
+      name === 'generateAnswer' || name === 'completeText' ? answerToCancel(params.data) : null;
     if (answerId !== null) this.#answers.add(answerId);
     const settle = (message: HostMessage) => {
       this.#openIds.delete(id);
@@ -228,6 +229,6 @@ class DispatcherClient implements Caller {
 }
 
 function answerToCancel(params: unknown): string | null {
-  const { answerId, threadId } = params as { answerId: string; threadId: string | null };
+  const { answerId, threadId = null } = params as { answerId: string; threadId?: string | null };
   return threadId === null ? answerId : null;
 }

@@ -1,7 +1,7 @@
 import { chmodSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
-import { dirname } from 'node:path';
-import { contractVersion } from '../shared/contract/contract.ts';
+import { dirname, join } from 'node:path';
+import { contractVersion, type EventName, type EventPayload } from '../shared/contract/contract.ts';
 import { CaravanError } from '../shared/contract/errors.ts';
 import type { Handlers } from '../shared/contract/service.ts';
 import { maxAnswerBytes, maxCallBytes, type BufferedCarrier } from './carriers/BufferedCarrier.ts';
@@ -9,6 +9,7 @@ import { localSocketCarrier } from './carriers/localSocket.ts';
 import type { HostHandlers, Services } from './composeServices.ts';
 import { createDispatcher, type Dispatcher } from './Dispatcher.ts';
 import { localAddresses, prepareSocketFolder } from './localAddress.ts';
+import { OpenAiEndpoint } from './openai/OpenAiEndpoint.ts';
 import { Serving } from './serve/Serving.ts';
 
 export interface HostOptions {
@@ -40,6 +41,7 @@ export class Host {
   readonly #options: HostOptions;
   readonly #dispatcher: Dispatcher;
   readonly #serving: Serving;
+  readonly #openAi: OpenAiEndpoint;
   readonly #servers: Server[] = [];
   readonly #watches: NodeJS.Timeout[] = [];
   readonly #services: Services;
@@ -49,7 +51,7 @@ export class Host {
   static async open(options: HostOptions): Promise<Host> {
     let host: Host | null = null;
     // Services may have something to tell while they are built; nobody is there yet to hear it.
-    const services = await options.services((name, payload) => host?.dispatcher.emit(name, payload));
+    const services = await options.services((name, payload) => host?.emit(name, payload));
     host = new Host(options, services);
     return host;
   }
@@ -68,6 +70,11 @@ export class Host {
       shutdownHost: ({ onlyIfIdle }) => this.#shutdown(onlyIfIdle),
       startServe: (params, caller) => this.#serving.start(params, caller),
       stopServe: (_params, caller) => this.#serving.stop(caller),
+      openAiStatus: () => this.#openAiStatus(),
+      setOpenAi: ({ enabled, newKey }) => {
+        const key = this.#openAi.key.set(enabled, newKey);
+        return { ...this.#openAiStatus(), key };
+      },
     };
     this.#dispatcher = createDispatcher({
       handlers: { ...services.handlers, ...own } as Handlers,
@@ -77,8 +84,14 @@ export class Host {
         ),
       onClientsChanged: () => this.#touch(),
     });
+    this.#openAi = new OpenAiEndpoint({
+      keyFile: join(options.home, 'host', 'openai-key'),
+      handlers: services.handlers,
+      log: options.log,
+    });
     this.#serving = new Serving({
       home: options.home,
+      openAi: this.#openAi,
       log: options.log,
       attach: (carrier) => this.attach(carrier),
       ...(options.pageDir !== undefined && { pageDir: options.pageDir }),
@@ -95,6 +108,12 @@ export class Host {
 
   get dispatcher(): Dispatcher {
     return this.#dispatcher;
+  }
+
+  /** Reaches every client, and what streams outside the contract. */
+  emit<N extends EventName>(name: N, payload: EventPayload<N>): void {
+    if (name === 'answerToken') this.#openAi.heard(payload as EventPayload<'answerToken'>);
+    this.#dispatcher.emit(name, payload);
   }
 
   /** Serves a client that came over whatever carrier. */
@@ -154,6 +173,12 @@ export class Host {
       await this.#serving.close();
       this.#dispatcher.closeAll(reason);
     }
+  }
+
+  #openAiStatus() {
+    const { address } = this.#serving;
+    const { isEnabled, exists } = this.#openAi.key;
+    return { enabled: isEnabled, hasKey: exists, url: address === null ? null : `${address}/v1` };
   }
 
   #shutdown(onlyIfIdle: boolean): Record<string, never> {

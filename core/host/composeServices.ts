@@ -17,7 +17,7 @@ import type { Caller } from './Dispatcher.ts';
 import type { Store } from '../store/openStore.ts';
 
 /** The calls that the host itself answers. */
-export type HostCalls = 'hello' | 'shutdownHost' | 'startServe' | 'stopServe';
+export type HostCalls = 'hello' | 'shutdownHost' | 'startServe' | 'stopServe' | 'openAiStatus' | 'setOpenAi';
 export type HostHandlers = {
   [N in HostCalls]: (params: CallParams<N>, caller: Caller) => CallResult<N> | Promise<CallResult<N>>;
 };

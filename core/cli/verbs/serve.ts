@@ -1,16 +1,20 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import type { Client } from '../../shared/contract/client.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import { flag, list, number, text } from '../options.ts';
-import type { Verb } from '../Verb.ts';
+import type { Verb, VerbContext } from '../Verb.ts';
 
 export const verb: Verb = {
   summary: 'Open the workbench in a browser, here or through an SSH tunnel.',
-  usage: 'serve [--host ADDRESS] [--port N] [--allowed-host NAME] [--new-token] [--no-open]',
+  usage: 'serve [--host ADDRESS] [--port N] [--allowed-host NAME] [--new-token] [--openai] [--no-open]',
   help: `--host ADDRESS       127.0.0.1 by default; anything else lets the network in and says so
 --port N             a fixed default, or the next free one
 --allowed-host NAME  a further name that browsers may reach it by (behind a reverse proxy)
 --new-token          end every session, and replace the token that programs use
+--openai             open /v1 as OpenAI's API has it, for programs that speak it; prints its key when it is made
+--no-openai          close it again; it stays as it was set
+--new-openai-key     replace its key
 --no-open            print the address only
 
 The printed address works once: it trades its token for a cookie. On a server, keep the default and use
@@ -20,6 +24,9 @@ ssh -L PORT:127.0.0.1:PORT. Ctrl-C ends the page's server; runs go on.`,
     port: { type: 'string' },
     'allowed-host': { type: 'string', multiple: true },
     'new-token': { type: 'boolean' },
+    openai: { type: 'boolean' },
+    'no-openai': { type: 'boolean' },
+    'new-openai-key': { type: 'boolean' },
     'no-open': { type: 'boolean' },
   },
   async run({ options, output, connect, interrupted }) {
@@ -35,8 +42,17 @@ ssh -L PORT:127.0.0.1:PORT. Ctrl-C ends the page's server; runs go on.`,
       newToken: flag(options, 'new-token'),
     });
     if (serve.warning) output.remark(serve.warning);
-    output.document({ url: serve.url, port: serve.port });
+    const openAi = await setOpenAi(client, options);
+    output.document({ url: serve.url, port: serve.port, ...(openAi && { openai: openAi }) });
     output.line(serve.url);
+    if (openAi?.enabled) {
+      output.line(`OpenAI's API: ${openAi.url}`);
+      output.line(
+        openAi.key === null
+          ? '  with the key that was shown when it was made; --new-openai-key makes another'
+          : `  key, shown this once: ${openAi.key}`,
+      );
+    }
     if (!flag(options, 'no-open') && !output.json) openBrowser(serve.url);
     await new Promise<void>((resolve) => {
       interrupted.addEventListener('abort', () => resolve());
@@ -46,6 +62,17 @@ ssh -L PORT:127.0.0.1:PORT. Ctrl-C ends the page's server; runs go on.`,
     return 0;
   },
 };
+
+/** As the words of the command say; without one, as it was. */
+async function setOpenAi(client: Client, options: VerbContext['options']) {
+  const newKey = flag(options, 'new-openai-key');
+  const enabled = flag(options, 'openai') || newKey;
+  if (enabled && flag(options, 'no-openai'))
+    throw new CaravanError('bad_option', '--no-openai closes what --openai opens');
+  if (enabled || flag(options, 'no-openai')) return client.call('setOpenAi', { enabled, newKey });
+  const status = await client.call('openAiStatus', {});
+  return status.enabled ? { ...status, key: null } : null;
+}
 
 /** Opens the address where there is a desktop to show it; a server without one just has the printed line. */
 function openBrowser(url: string): void {

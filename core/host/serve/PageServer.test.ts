@@ -7,6 +7,8 @@ import { join } from 'node:path';
 import { afterEach, expect, test, vi } from 'vitest';
 import { WebSocket } from 'ws';
 import { maxCallBytes, type BufferedCarrier } from '../carriers/BufferedCarrier.ts';
+import { OpenAiEndpoint } from '../openai/OpenAiEndpoint.ts';
+import { fakeHandlers } from '../../../tests/support/fakeServices.ts';
 import { Access } from './Access.ts';
 import { openPageServer, type PageServer } from './PageServer.ts';
 import { securityHeaders } from './securityHeaders.ts';
@@ -35,6 +37,11 @@ async function open(options: { host?: string; port?: number; allowedHosts?: stri
     allowedHosts: options.allowedHosts ?? [],
     pageDir,
     access,
+    openAi: new OpenAiEndpoint({
+      keyFile: join(folder, 'openai-key'),
+      handlers: fakeHandlers({}),
+      log: () => undefined,
+    }),
     attach: (carrier) => attached.push(carrier),
     log: (line) => log.push(line),
   });

@@ -17,6 +17,8 @@ import { CaravanError } from '../../shared/contract/errors.ts';
 import { webSocketPath } from '../../shared/contract/wire.ts';
 import { maxAnswerBytes, maxCallBytes, type BufferedCarrier } from '../carriers/BufferedCarrier.ts';
 import { closeCodes, webSocketCarrier } from '../carriers/webSocket.ts';
+import type { OpenAiEndpoint } from '../openai/OpenAiEndpoint.ts';
+import { OpenAiError } from '../openai/openAiRequests.ts';
 import type { Access } from './Access.ts';
 import { findPageFile, sendPageFile } from './pageFiles.ts';
 import {
@@ -47,6 +49,8 @@ export interface PageServerOptions {
   /** Folder of the built page. */
   pageDir: string;
   access: Access;
+  /** What answers /v1. */
+  openAi: OpenAiEndpoint;
   attach: (carrier: BufferedCarrier) => void;
   log: (line: string) => void;
 }
@@ -56,6 +60,8 @@ export interface PageServer {
   readonly port: number;
   /** What whoever opened it to a network must know; null on loopback. */
   readonly warning: string | null;
+  /** Its address, which alone opens nothing. */
+  readonly url: string;
   /** An address that works once. */
   launchUrl(): string;
   /** Ends all connections of pages, which then need a new launch token where `access` was rotated. */
@@ -70,14 +76,16 @@ export async function openPageServer(options: PageServerOptions): Promise<PageSe
   handler.opened(port, allowedNames(namesOf(options.host), port, options.allowedHosts));
   const loopback = isLoopback(options.host);
   const shown = isUnspecified(options.host) ? hostname() : options.host;
+  const url = `http://${bracketed(shown)}:${port}`;
   return {
     host: options.host,
     port,
+    url,
     warning: loopback
       ? null
       : `The workbench listens on ${options.host}: everybody on that network can reach it and sees what you send, unencrypted; ` +
         `only the token keeps them out. Safer: serve without --host and use ssh -L ${port}:127.0.0.1:${port} from the other machine.`,
-    launchUrl: () => `http://${bracketed(shown)}:${port}/?token=${options.access.createLaunchToken()}`,
+    launchUrl: () => `${url}/?token=${options.access.createLaunchToken()}`,
     dropPages: (reason) => handler.dropPages(reason),
     async close() {
       const closing = servers.map((server) => new Promise((resolve) => server.close(resolve)));
@@ -152,6 +160,10 @@ class PageRequests {
       return;
     }
     const { pathname, searchParams } = new URL(url, 'http://local');
+    if (pathname.startsWith('/v1/')) {
+      await this.#answerOpenAi(request, response, pathname);
+      return;
+    }
     if (!this.#options.access.admits(headers, this.#port)) {
       this.#admit(request, response, pathname, searchParams.get('token'));
       return;
@@ -177,6 +189,36 @@ class PageRequests {
       return;
     }
     await sendPageFile(file, response, securityHeaders, { isHead: method === 'HEAD' });
+  }
+
+  /** Its own key opens it and nothing else: neither the page's cookie nor the token of programs. */
+  async #answerOpenAi(request: IncomingMessage, response: ServerResponse, path: string): Promise<void> {
+    const { openAi } = this.#options;
+    const close = () => response.setHeader('Connection', 'close');
+    if (this.#tooManyDenied()) {
+      close();
+      this.#log(request, { status: 429, reason: 'too many requests without a key' });
+      openAi.refuse(
+        response,
+        new OpenAiError(429, 'too many requests without a key', { code: 'rate_limit_exceeded' }),
+      );
+      return;
+    }
+    if (!openAi.key.isEnabled || !openAi.key.admits(request.headers.authorization)) {
+      close();
+      this.#denied.count++;
+      this.#log(request, { status: 401, reason: openAi.key.isEnabled ? 'wrong key' : 'the endpoint is off' });
+      openAi.refuse(
+        response,
+        openAi.key.isEnabled
+          ? new OpenAiError(401, 'Incorrect API key provided', { code: 'invalid_api_key' })
+          : new OpenAiError(404, 'this endpoint is off; caravan serve --openai opens it', {
+              code: 'unknown_url',
+            }),
+      );
+      return;
+    }
+    await openAi.answer(request, response, path);
   }
 
   /** A request without token or cookie: a launch token on `/` opens a session, everything else is told how to get one. */

@@ -3,6 +3,8 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
+import { fakeHandlers } from '../../../tests/support/fakeServices.ts';
+import { OpenAiEndpoint } from '../openai/OpenAiEndpoint.ts';
 import type { Caller } from '../Dispatcher.ts';
 import { defaultPort } from './PageServer.ts';
 import { Serving } from './Serving.ts';
@@ -14,7 +16,12 @@ function setUp({ built = true } = {}) {
   const home = mkdtempSync(join(tmpdir(), 'serving-'));
   const pageDir = mkdtempSync(join(tmpdir(), 'page-'));
   if (built) writeFileSync(join(pageDir, 'index.html'), 'the page');
-  serving = new Serving({ home, pageDir, attach: () => undefined, log: () => undefined });
+  const openAi = new OpenAiEndpoint({
+    keyFile: join(home, 'openai-key'),
+    handlers: fakeHandlers({}),
+    log: () => undefined,
+  });
+  serving = new Serving({ home, openAi, pageDir, attach: () => undefined, log: () => undefined });
   return { serving, token: () => readFileSync(join(home, 'host', 'serve-token'), 'utf8') };
 }
 

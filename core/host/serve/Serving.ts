@@ -5,11 +5,13 @@ import type { CallParams, CallResult } from '../../shared/contract/contract.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import type { BufferedCarrier } from '../carriers/BufferedCarrier.ts';
 import type { Caller } from '../Dispatcher.ts';
+import type { OpenAiEndpoint } from '../openai/OpenAiEndpoint.ts';
 import { Access } from './Access.ts';
 import { openPageServer, type PageServer } from './PageServer.ts';
 
 export interface ServingDeps {
   home: string;
+  openAi: OpenAiEndpoint;
   attach: (carrier: BufferedCarrier) => void;
   log: (line: string) => void;
   /** Folder of the built page. */
@@ -36,6 +38,11 @@ export class Serving {
 
   get isOpen(): boolean {
     return this.#server !== null;
+  }
+
+  /** Where it is reached; null while it is closed. */
+  get address(): string | null {
+    return this.#server?.url ?? null;
   }
 
   start(params: CallParams<'startServe'>, caller: Caller): Promise<CallResult<'startServe'>> {
@@ -96,6 +103,7 @@ export class Serving {
       allowedHosts: params.allowedHosts,
       pageDir: this.#pageDir,
       access: this.#access,
+      openAi: this.#deps.openAi,
       attach: this.#deps.attach,
       log: this.#deps.log,
     });

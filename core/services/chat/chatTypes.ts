@@ -15,6 +15,7 @@ export type ChatCalls =
   | 'routeTokens'
   | 'createThread'
   | 'generateAnswer'
+  | 'completeText'
   | 'cancelAnswer'
   | 'score'
   | 'route';

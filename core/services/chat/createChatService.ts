@@ -177,6 +177,45 @@ export function createChatService({
     }
   }
 
+  async function completeText({
+    answerId,
+    model,
+    text,
+    sampling,
+  }: CallParams<'completeText'>): Promise<CallResult<'completeText'>> {
+    if (answering.has(answerId))
+      throw new CaravanError('bad_option', `an answer with the id ${answerId} is on its way already`, {
+        place: { field: 'answerId' },
+      });
+    const state = { cancelled: false };
+    answering.set(answerId, state);
+    try {
+      const { resolved, options } = await open(model);
+      if (state.cancelled) throw new CaravanError('cancelled', 'the text was cancelled before it began');
+      const stream = createTokenStream(
+        (more, tokens) => emit('answerToken', { answerId, text: more, tokens }),
+        () => clock.now(),
+      );
+      try {
+        return await inference.generate(
+          {
+            ...promptOf([], 'auto', resolved),
+            model: options,
+            answerId,
+            text,
+            sampling,
+            stopIds: resolved.stopIds,
+          },
+          stream.push,
+        );
+      } finally {
+        stream.flush();
+      }
+    } finally {
+      answering.delete(answerId);
+    }
+  }
+
   async function score({ model, rows, baseDtype }: CallParams<'score'>): Promise<CallResult<'score'>> {
     if (rows.length === 0) return [];
     const { resolved, options } = await open(model, baseDtype);
@@ -262,6 +301,7 @@ export function createChatService({
       },
       routeTokens,
       generateAnswer,
+      completeText,
       cancelAnswer({ answerId }) {
         cancel(answerId);
         return {};

@@ -101,6 +101,14 @@ const deviceSchema = z.object({
   freeMemoryBytes: z.number().nullable(),
 });
 
+const openAiStatusSchema = z.object({
+  enabled: z.boolean(),
+  /** There is a key that opens it. */
+  hasKey: z.boolean(),
+  /** Where it is to be reached; null while the workbench is open to no browser. */
+  url: z.string().nullable(),
+});
+
 export const calls = {
   // system
   hello: call(
@@ -179,6 +187,14 @@ export const calls = {
     z.object({ url: z.string(), port: z.number().int(), warning: z.string().nullable() }),
   ),
   stopServe: call('write', none, none),
+  /** The endpoint that speaks as OpenAI's does, beside the workbench for browsers. */
+  openAiStatus: call('read', none, openAiStatusSchema),
+  /** Opens or closes it; it stays so. A key is told once, when it is made: the first time, and with `newKey`. */
+  setOpenAi: call(
+    'write',
+    z.object({ enabled: z.boolean(), newKey: z.boolean().default(false) }).strict(),
+    openAiStatusSchema.extend({ key: z.string().nullable() }),
+  ),
 
   // jobs
   listJobs: call('read', none, z.array(jobSchema)),
@@ -680,6 +696,19 @@ export const calls = {
       })
       .strict(),
     answerSchema.extend({ facts: answerFactsSchema }),
+  ),
+  /** Goes on with a text as it stands, without a template. Streams and is cancelled as an answer is. */
+  completeText: call(
+    'write',
+    z
+      .object({
+        answerId: z.string().min(1).max(64),
+        model: modelRefSchema,
+        text: z.string().min(1),
+        sampling: samplingSchema,
+      })
+      .strict(),
+    answerSchema,
   ),
   cancelAnswer: call('write', z.object({ answerId: z.string() }).strict(), none),
   createThread: call(
