@@ -1,4 +1,4 @@
-// A seeded fuzzer over the files that people bring: safetensors, GGUF, config.json and tokenizer.json. Each mutated file
+// A seeded fuzzer over the files that people bring: safetensors, PyTorch's .bin, GGUF, config.json and tokenizer.json. Each mutated file
 // loads, or is refused with a message; none crashes, hangs, or takes memory by a number from the file. Run with more
 // mutations, and under AddressSanitizer, by the long tests (CARAVAN_FUZZ_MUTATIONS).
 #include <chrono>
@@ -10,6 +10,7 @@
 #include "engine/export/write_export.h"
 #include "engine/infer/inference_model.h"
 #include "engine/io/gguf.h"
+#include "engine/io/torch_file.h"
 #include "engine/model/model_summary.h"
 #include "engine/platform/error.h"
 #include "tiny_run.h"
@@ -134,6 +135,26 @@ TEST_CASE("mutated published sparse models and their configuration") {
     fuzz(dir + "/config.json", 3, [&] { open_and_run(dir); });
     fuzz(dir + "/model.safetensors", 4, [&] { open_and_run(dir); });
   }
+}
+
+TEST_CASE("mutated checkpoints of PyTorch and their index") {
+  const TempFolder folder("hostile-torch");
+  const std::string from = std::string(CARAVAN_TEST_DIR) + "/torch/";
+  fs::copy(from + "whole", folder.path("whole"));
+  fs::copy(from + "sharded", folder.path("sharded"));
+  fuzz(folder.path("whole/pytorch_model.bin"), 9, [&] { open_and_run(folder.path("whole")); });
+  fuzz(folder.path("sharded/pytorch_model.bin.index.json"), 10, [&] { open_and_run(folder.path("sharded")); });
+  const std::string kinds = folder.path("kinds.bin");
+  fs::copy(from + "kinds.bin", kinds);
+  fuzz(kinds, 11, [&] {
+    const TorchFile file = TorchFile::open(kinds);
+    uint8_t sum = 0;
+    for (const TensorInfo& tensor : file.tensors())
+      for (const std::byte value : file.bytes(tensor))
+        sum = static_cast<uint8_t>(sum + std::to_integer<uint8_t>(value));
+    volatile uint8_t used = sum;
+    static_cast<void>(used);
+  });
 }
 
 TEST_CASE("mutated GGUF files of every type") {

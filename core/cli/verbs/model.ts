@@ -13,7 +13,7 @@ export const verb: Verb = {
   summary: 'Add models to the library, list them, or look inside one.',
   usage:
     'model add DIR|FILE|hub:OWNER/NAME [--name NAME] [--copy] | model inspect M | model list [--trash] | model remove M [--delete] | model restore M',
-  help: `add      links a Hugging Face folder (config.json, safetensors, tokenizer.json) or a GGUF file into the library;
+  help: `add      links a Hugging Face folder (config.json, safetensors or pytorch_model.bin, tokenizer.json) or a GGUF file into the library;
          hub:OWNER/NAME[@REVISION][:FILE.gguf] is downloaded first: see caravan hub --help
 inspect  architecture, parameters by group, tokenizer; M is a name, a folder or a GGUF file
 remove   into the trash, from which restore brings it back; nothing is deleted

@@ -42,7 +42,7 @@ interface NewModel {
 }
 
 const giveModel =
-  'Give a folder with config.json, *.safetensors and tokenizer.json, the folder of an ONNX export, or a GGUF file.';
+  'Give a folder with config.json, weights (*.safetensors or pytorch_model.bin) and tokenizer.json, the folder of an ONNX export, or a GGUF file.';
 
 /** The model library: names for folders and GGUF files, and everything that a reference to a model can mean. */
 export function createModelsService(deps: ModelsDeps): ModelsService {

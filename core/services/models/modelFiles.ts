@@ -10,7 +10,7 @@ export interface ModelFile {
   bytes: number;
 }
 
-const carried = /\.(safetensors|onnx|onnx\.data|json|model|jinja|txt|md)$|^LICENSE/i;
+const carried = /\.(safetensors|onnx|onnx\.data|json|model|jinja|txt|md)$|^pytorch_model.*\.bin$|^LICENSE/i;
 /** Beside the files: names and a little air. */
 const spareBytes = 64 * 2 ** 20;
 const chunkBytes = 8 * 2 ** 20;

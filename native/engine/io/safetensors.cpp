@@ -9,6 +9,7 @@
 
 #include <nlohmann/json.hpp>
 #include "engine/io/half.h"
+#include "engine/io/torch_file.h"
 #include "engine/platform/error.h"
 
 namespace caravan {
@@ -102,6 +103,7 @@ SafetensorsFile SafetensorsFile::open(const std::string& path) {
   const json header = parse_header(path, all.subspan(8, header_bytes));
   if (!header.is_object()) bad(path, "its header is not an object");
   const uint64_t data_bytes = all.size() - 8 - header_bytes;
+  std::vector<TensorInfo> tensors;
   for (const auto& [name, entry] : header.items()) {
     if (name == "__metadata__") {
       if (!entry.is_object()) bad(path, "its __metadata__ is not an object");
@@ -140,40 +142,45 @@ SafetensorsFile SafetensorsFile::open(const std::string& path) {
       bad(path, "tensor '" + name + "' has " + std::to_string(end - begin) + " bytes, but its shape and type need " +
                     std::to_string(tensor.size));
     tensor.offset = 8 + header_bytes + begin;
-    result.tensors_.push_back(std::move(tensor));
+    tensors.push_back(std::move(tensor));
   }
-  std::sort(result.tensors_.begin(), result.tensors_.end(), [](const TensorInfo& a, const TensorInfo& b) {
+  std::sort(tensors.begin(), tensors.end(), [](const TensorInfo& a, const TensorInfo& b) {
     return a.offset != b.offset ? a.offset < b.offset : a.size != b.size ? a.size < b.size : a.name < b.name;
   });
   uint64_t at = 8 + header_bytes;
-  for (size_t i = 0; i < result.tensors_.size(); ++i) {
-    const TensorInfo& tensor = result.tensors_[i];
+  for (TensorInfo& tensor : tensors) {
     if (tensor.offset != at)
       bad(path, "tensor '" + tensor.name +
                     (tensor.offset < at ? "' overlaps the one before it" : "' leaves a hole before it"));
     at += tensor.size;
-    result.by_name_[tensor.name] = i;
+    result.add(std::move(tensor));
   }
   if (at != all.size()) bad(path, "has " + std::to_string(all.size() - at) + " bytes that no tensor owns");
   return result;
 }
 
-const TensorInfo* SafetensorsFile::find(std::string_view name) const {
+bool TensorFile::add(TensorInfo tensor) {
+  if (!by_name_.emplace(tensor.name, tensors_.size()).second) return false;
+  tensors_.push_back(std::move(tensor));
+  return true;
+}
+
+const TensorInfo* TensorFile::find(std::string_view name) const {
   const auto found = by_name_.find(std::string(name));
   return found == by_name_.end() ? nullptr : &tensors_[found->second];
 }
 
-const TensorInfo& SafetensorsFile::get(std::string_view name) const {
+const TensorInfo& TensorFile::get(std::string_view name) const {
   const TensorInfo* tensor = find(name);
   if (!tensor) bad(path_, "has no tensor '" + std::string(name) + "'");
   return *tensor;
 }
 
-std::span<const std::byte> SafetensorsFile::bytes(const TensorInfo& tensor) const {
+std::span<const std::byte> TensorFile::bytes(const TensorInfo& tensor) const {
   return file_.bytes().subspan(tensor.offset, tensor.size);
 }
 
-const void* SafetensorsFile::aligned(const TensorInfo& tensor, size_t size, size_t alignment) const {
+const void* TensorFile::aligned(const TensorInfo& tensor, size_t size, size_t alignment) const {
   if (stored_type_size(tensor.type) != size)
     bad(path_, "tensor '" + tensor.name + "' is " + stored_type_name(tensor.type) + ", another type was expected");
   const void* data = bytes(tensor).data();
@@ -185,7 +192,11 @@ const void* SafetensorsFile::aligned(const TensorInfo& tensor, size_t size, size
 ModelTensors ModelTensors::open(const std::string& dir) {
   namespace fs = std::filesystem;
   const fs::path folder(dir);
-  const fs::path index = folder / "model.safetensors.index.json";
+  const bool is_torch =
+      !fs::exists(folder / "model.safetensors.index.json") && !fs::exists(folder / "model.safetensors") &&
+      (fs::exists(folder / "pytorch_model.bin.index.json") || fs::exists(folder / "pytorch_model.bin"));
+  const std::string single = is_torch ? "pytorch_model.bin" : "model.safetensors";
+  const fs::path index = folder / (single + ".index.json");
   std::map<std::string, std::string> weight_map;  // tensor -> file, empty for a single file
   std::set<std::string> names;
   if (fs::exists(index)) {
@@ -203,19 +214,24 @@ ModelTensors ModelTensors::open(const std::string& dir) {
       weight_map[tensor] = shard;
       names.insert(shard);
     }
-  } else if (fs::exists(folder / "model.safetensors")) {
-    names.insert("model.safetensors");
+    if (names.empty()) bad(index.string(), "names no tensor");
+  } else if (fs::exists(folder / single)) {
+    names.insert(single);
   } else {
-    throw EngineError("bad_file", dir +
-                                      ": holds neither model.safetensors nor model.safetensors.index.json; give a "
-                                      "Hugging Face model folder with safetensors");
+    throw EngineError("bad_file",
+                      dir +
+                          ": holds neither model.safetensors nor pytorch_model.bin, whole or with an index; give a "
+                          "Hugging Face model folder");
   }
   ModelTensors result;
-  std::map<std::string, const SafetensorsFile*> by_file;
+  std::map<std::string, const TensorFile*> by_file;
   for (const std::string& name : names) {
     const fs::path path = folder / name;
     if (!fs::exists(path)) bad(path.string(), "is named by the index but is not there");
-    result.files_.push_back(std::make_unique<SafetensorsFile>(SafetensorsFile::open(path.string())));
+    if (is_torch)
+      result.files_.push_back(std::make_unique<TorchFile>(TorchFile::open(path.string())));
+    else
+      result.files_.push_back(std::make_unique<SafetensorsFile>(SafetensorsFile::open(path.string())));
     by_file[name] = result.files_.back().get();
   }
   if (weight_map.empty()) {
@@ -223,7 +239,7 @@ ModelTensors ModelTensors::open(const std::string& dir) {
       result.entries_[tensor.name] = {result.files_[0].get(), &tensor};
   }
   for (const auto& [tensor, name] : weight_map) {
-    const SafetensorsFile* file = by_file[name];
+    const TensorFile* file = by_file[name];
     const TensorInfo* info = file->find(tensor);
     if (!info) bad(file->path(), "has no tensor '" + tensor + "', which the index places there");
     result.entries_[tensor] = {file, info};
@@ -242,7 +258,7 @@ uint64_t ModelTensors::file_bytes() const {
   return sum;
 }
 
-void read_tensor(const SafetensorsFile& file, const TensorInfo& tensor, Ptr out) {
+void read_tensor(const TensorFile& file, const TensorInfo& tensor, Ptr out) {
   const std::byte* data = file.bytes(tensor).data();
   const int64_t count = tensor.elements();
   const auto convert_from = [&]<typename Raw>(auto to_float) {

@@ -31,19 +31,19 @@ struct TensorInfo {
   int64_t elements() const;
 };
 
-class SafetensorsFile {
+/// A mapped file of tensors, whatever its format: each is row-major and little-endian in one piece.
+class TensorFile {
  public:
-  /// @throws EngineError bad_file naming the file, the tensor and what is wrong with it.
-  static SafetensorsFile open(const std::string& path);
-
+  TensorFile(TensorFile&&) = default;
+  TensorFile& operator=(TensorFile&&) = default;
+  virtual ~TensorFile() = default;
   const std::string& path() const { return path_; }
-  /// In the order of their offsets.
+  /// In the order of their offsets, or of the file's own list.
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
   /// Null when there is none of that name.
   const TensorInfo* find(std::string_view name) const;
   /// @throws EngineError bad_file when it is missing.
   const TensorInfo& get(std::string_view name) const;
-  const std::map<std::string, std::string>& metadata() const { return metadata_; }
   std::span<const std::byte> bytes(const TensorInfo& tensor) const;
   /// The bytes as T; the type's size must match. Tensors of other writers may be unaligned: then this throws bad_file.
   template <typename T>
@@ -51,23 +51,39 @@ class SafetensorsFile {
     return {static_cast<const T*>(aligned(tensor, sizeof(T), alignof(T))), static_cast<size_t>(tensor.elements())};
   }
 
- private:
-  const void* aligned(const TensorInfo& tensor, size_t size, size_t alignment) const;
+ protected:
+  TensorFile() = default;
+  /// False where there is one of that name already.
+  bool add(TensorInfo tensor);
   std::string path_;
   MappedFile file_;
+
+ private:
+  const void* aligned(const TensorInfo& tensor, size_t size, size_t alignment) const;
   std::vector<TensorInfo> tensors_;
   std::unordered_map<std::string, size_t> by_name_;
+};
+
+class SafetensorsFile : public TensorFile {
+ public:
+  /// @throws EngineError bad_file naming the file, the tensor and what is wrong with it.
+  static SafetensorsFile open(const std::string& path);
+
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+
+ private:
   std::map<std::string, std::string> metadata_;
 };
 
-/// The tensors of a model folder: model.safetensors, or the shards of model.safetensors.index.json.
+/// The tensors of a model folder: model.safetensors, the shards of model.safetensors.index.json, or the same of PyTorch's
+/// pytorch_model.bin.
 class ModelTensors {
  public:
   /// @throws EngineError bad_file when there is neither, a shard is missing, or leaves the folder.
   static ModelTensors open(const std::string& dir);
 
   struct Entry {
-    const SafetensorsFile* file = nullptr;
+    const TensorFile* file = nullptr;
     const TensorInfo* tensor = nullptr;
   };
   /// Null members when there is none of that name.
@@ -77,13 +93,13 @@ class ModelTensors {
   uint64_t file_bytes() const;
 
  private:
-  std::vector<std::unique_ptr<SafetensorsFile>> files_;
+  std::vector<std::unique_ptr<TensorFile>> files_;
   std::map<std::string, Entry, std::less<>> entries_;
 };
 
 /// Copies a tensor of F64, F32, F16 or BF16 into `out` (elements) of f32 or bf16, rounding to nearest even.
 /// @throws EngineError bad_file for integer types.
-void read_tensor(const SafetensorsFile& file, const TensorInfo& tensor, Ptr out);
+void read_tensor(const TensorFile& file, const TensorInfo& tensor, Ptr out);
 
 /// What is to be written. `data` is read only while writing.
 struct TensorToWrite {
