@@ -10,7 +10,9 @@ export interface ModelFile {
   bytes: number;
 }
 
-const carried = /\.(safetensors|onnx|onnx\.data|json|model|jinja|txt|md)$|^pytorch_model.*\.bin$|^LICENSE/i;
+const carried = /\.(safetensors|onnx|onnx\.data|json|model|jinja|txt|md)$|^LICENSE/i;
+/** Read where there is no safetensors. */
+const torchWeights = /^pytorch_model.*\.bin$/;
 /** Beside the files: names and a little air. */
 const spareBytes = 64 * 2 ** 20;
 const chunkBytes = 8 * 2 ** 20;
@@ -32,9 +34,13 @@ export async function modelPlace(path: string): Promise<string> {
 
 /** Weights, configuration, tokenizer and papers of a folder, or the GGUF file itself. */
 export async function modelFiles(place: string): Promise<ModelFile[]> {
+  const names = isGgufPath(place) ? [] : await readdir(place);
+  const isTorch = !names.some((name) => name.endsWith('.safetensors'));
   const paths = isGgufPath(place)
     ? [place]
-    : (await readdir(place)).filter((name) => carried.test(name)).map((name) => join(place, name));
+    : names
+        .filter((name) => carried.test(name) || (isTorch && torchWeights.test(name)))
+        .map((name) => join(place, name));
   const found = await Promise.all(
     paths.map(async (path) => {
       const info = await stat(path);
