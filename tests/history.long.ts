@@ -36,9 +36,11 @@ describe.runIf(needs('browser') && needs('page'))('long histories', () => {
     await page.getByRole('heading', { name: 'Home', level: 1 }).waitFor();
     origin = page.url().replace(/#.*$/, '');
     await page.goto(`${origin}#/experiments`);
-    await expect
-      .poll(() => page.locator('table').getAttribute('aria-rowcount'), { timeout: 60_000 })
-      .toBe(String(manyRuns + 2));
+    await page.waitForFunction(
+      (rows) => document.querySelector('table')?.getAttribute('aria-rowcount') === rows,
+      String(manyRuns + 2),
+      { timeout: 120_000 },
+    );
   }, 600_000);
   afterAll(async () => {
     process.stdout.write(`history: ${JSON.stringify(measured)}\n`);
@@ -140,13 +142,13 @@ describe.runIf(needs('browser') && needs('page'))('long histories', () => {
       }, work);
     measured['sortMs'] = Math.round(await timed('sort'));
     measured['filterMs'] = Math.round(await timed('filter'));
-    expect(await page.locator('table').getAttribute('aria-rowcount')).toBe('1002');
+    expect(await page.locator('table').getAttribute('aria-rowcount')).toBe('1001');
     await page.getByRole('searchbox', { name: 'Filter runs' }).fill('');
     const scrolled = await page.locator('.scroller').evaluate(async (element) => {
       let frames = 0;
       const begun = performance.now();
       while (performance.now() - begun < 2000) {
-        element.scrollTop += 300;
+        element.scrollTop += 120;
         await new Promise((resolve) => requestAnimationFrame(resolve));
         frames++;
       }

@@ -410,6 +410,7 @@ describe.runIf(runnable)('the workbench', () => {
       home: '/',
       train: '/train?from=r2',
       runs: '/experiments',
+      preferences: '/settings',
       run: '/runs/r1?step=193',
       crash: '/runs/r3',
       failed: '/runs/r5',

@@ -148,8 +148,7 @@ export const useMetricStore = defineStore('metric', () => {
       metrics: metrics.slice(0, 64),
       fromStep,
       toStep,
-      // It is wider than what is in view.
-      buckets: 2 * buckets,
+      buckets,
     });
     return new Map(list.map((series) => [series.metric, MetricSeries.fromHistory(series)]));
   }
