@@ -3,9 +3,9 @@
 #include <cmath>
 
 #include "doctest/doctest.h"
-#include "engine/infer/cached_decoder.h"
 #include "engine/infer/inference_model.h"
 #include "engine/infer/packed_pass.h"
+#include "engine/infer/shared_step.h"
 #include "kernels/philox.h"
 #include "recorded_case.h"
 #include "tiny_model.h"
@@ -48,18 +48,27 @@ double largest(const std::vector<float>& values) {
   return most;
 }
 
+void read_one(SharedStep& step, CachedDecoder& decoder, int32_t id) {
+  const Turn turn{&decoder, id, true};
+  step.run({&turn, 1});
+}
+
 /// Largest difference of logits between reading `ids` as a prompt of `prompt` and then one by one, and all at once;
 /// as a share of the largest logit.
 double decode_difference(const Exec& exec, const TinySession& session, int64_t prompt, const std::vector<int32_t>& ids,
                          DType activation) {
   const std::vector<float> full = full_logits(exec, session, ids, activation);
   CachedDecoder decoder(exec, session.model, activation, session.model->positions());
+  SharedStep step(exec, session.model, activation);
   double worst = 0.0;
   for (size_t length = static_cast<size_t>(prompt); length <= ids.size(); ++length) {
-    const size_t first = length == static_cast<size_t>(prompt) ? 0 : length - 1;
-    REQUIRE(decoder.read({ids.data() + first, length - first}));
+    if (length == static_cast<size_t>(prompt)) {
+      REQUIRE(decoder.read({ids.data(), length}));
+    } else {
+      read_one(step, decoder, ids[length - 1]);
+    }
     for (size_t i = 0; i < 61; ++i) {
-      const double difference = static_cast<double>(decoder.logits()[i]) - full[(length - 1) * 61 + i];
+      const double difference = static_cast<double>(decoder.found().logits[i]) - full[(length - 1) * 61 + i];
       worst = std::max(worst, std::isnan(difference) ? INFINITY : std::fabs(difference));
     }
   }
@@ -145,10 +154,14 @@ TEST_CASE("dynamic scaling: reading on past the trained context gives transforme
     std::vector<float> actual;
     CachedDecoder decoder(exec, session.model, DType::f32, session.model->positions());
     REQUIRE(decoder.read({ids.data(), prompt}));
-    actual.insert(actual.end(), decoder.logits(), decoder.logits() + v);
+    SharedStep step(exec, session.model, DType::f32);
+    const auto keep = [&] {
+      actual.insert(actual.end(), decoder.found().logits.begin(), decoder.found().logits.end());
+    };
+    keep();
     for (size_t t = prompt; t < ids.size(); ++t) {
-      REQUIRE(decoder.read({ids.data() + t, 1}));
-      actual.insert(actual.end(), decoder.logits(), decoder.logits() + v);
+      read_one(step, decoder, ids[t]);
+      keep();
     }
     CHECK(actual.size() == (ids.size() - prompt + 1) * v);
     check_values(actual, expected, 1e-5, name);
@@ -166,7 +179,7 @@ TEST_CASE("a long prompt runs in chunks and gives what it gives in one pass") {
   REQUIRE(decoder.read(ids));
   const double scale = largest(full);
   for (size_t i = 0; i < 61; ++i) {
-    CHECK(std::fabs(static_cast<double>(decoder.logits()[i]) - full[1099 * 61 + i]) < 2e-5 * scale);
+    CHECK(std::fabs(static_cast<double>(decoder.found().logits[i]) - full[1099 * 61 + i]) < 2e-5 * scale);
   }
 }
 
@@ -197,4 +210,76 @@ TEST_CASE("the packed pass gives the training decoder's bits, and a row the same
     CHECK(together[i].logprob == doctest::Approx(sum).epsilon(1e-12));
   }
   CHECK(together[2].token_logprobs.empty());
+}
+
+namespace {
+
+/// What each of `conversations` (prompt, then ids one by one) finds after every token, read in steps of `together`.
+std::vector<std::vector<CachedDecoder::Found>> found_together(const Exec& exec, const TinySession& session,
+                                                              DType activation, bool capture, size_t together,
+                                                              const std::vector<std::vector<int32_t>>& conversations) {
+  constexpr size_t prompt = 3;
+  SharedStep step(exec, session.model, activation);
+  step.work().allow(capture);
+  std::vector<std::vector<CachedDecoder::Found>> found(conversations.size());
+  for (size_t first = 0; first < conversations.size(); first += together) {
+    const size_t last = std::min(conversations.size(), first + together);
+    std::vector<std::unique_ptr<CachedDecoder>> decoders;
+    for (size_t i = first; i < last; ++i) {
+      decoders.push_back(std::make_unique<CachedDecoder>(exec, session.model, activation, session.model->positions()));
+      REQUIRE(decoders.back()->read({conversations[i].data(), prompt + i}));  // no two at the same position
+    }
+    for (size_t t = 0; t < 30; ++t) {
+      std::vector<Turn> turns;
+      for (size_t i = first; i < last; ++i) {
+        turns.push_back({decoders[i - first].get(), conversations[i][prompt + i + t], true});
+      }
+      step.run(turns);
+      for (size_t i = first; i < last; ++i) found[i].push_back(decoders[i - first]->found());
+    }
+  }
+  const bool recorded = exec.device == Device::cuda && capture;
+  CHECK((step.work().launches() > 0) == recorded);
+  return found;
+}
+
+void check_same(const std::vector<std::vector<CachedDecoder::Found>>& a,
+                const std::vector<std::vector<CachedDecoder::Found>>& b) {
+  for (size_t i = 0; i < a.size(); ++i) {
+    for (size_t t = 0; t < a[i].size(); ++t) {
+      CHECK(a[i][t].logits == b[i][t].logits);
+      CHECK(a[i][t].greedy_id == b[i][t].greedy_id);
+      CHECK(a[i][t].greedy_logprob == b[i][t].greedy_logprob);
+      CHECK(a[i][t].experts == b[i][t].experts);
+      CHECK(a[i][t].expert_weights == b[i][t].expert_weights);
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("what a conversation finds has the same bits alone and beside others, recorded or not") {
+  const Exec exec = exec_with_threads(2);
+  std::vector<std::vector<int32_t>> conversations;
+  for (uint32_t i = 0; i < 8; ++i) conversations.push_back(ids_of(41, 30 + i));
+  ModelConfig windowed = tiny_config("mistral");
+  windowed.windows = {5, 0};
+  for (const ModelConfig& config :
+       {tiny_config("qwen2"), tiny_config("qwen3"), windowed, with_rope(RopeKind::dynamic)}) {
+    for (const Method method : every_method) {
+      CAPTURE(method_name(method));
+      for (const DType activation : {DType::f32, DType::bf16}) {
+        const bool nf4 = method != Method::full && method != Method::upcycle;
+        const TinySession session =
+            make_session(exec, config, tiny_method(method), DType::f32, nf4 ? BaseDType::nf4 : BaseDType::f32);
+        const auto alone = found_together(exec, session, activation, true, 1, conversations);
+        check_same(found_together(exec, session, activation, false, 1, conversations), alone);
+        for (const size_t together : {2, 4}) {
+          check_same(found_together(exec, session, activation, true, together, conversations), alone);
+        }
+        if (SharedStep(exec, session.model, activation).most_turns() < 8) continue;
+        check_same(found_together(exec, session, activation, true, 8, conversations), alone);
+      }
+    }
+  }
 }

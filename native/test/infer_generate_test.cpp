@@ -6,10 +6,10 @@
 
 #include "byte_tokenizer.h"
 #include "doctest/doctest.h"
-#include "engine/infer/cached_decoder.h"
 #include "engine/infer/inference_model.h"
 #include "engine/infer/log_probability.h"
 #include "engine/infer/packed_pass.h"
+#include "engine/infer/shared_step.h"
 #include "engine/platform/error.h"
 #include "kernels/philox.h"
 #include "tiny_model.h"
@@ -106,6 +106,7 @@ TEST_CASE("conversations that run at the same time answer as each does alone, be
     CHECK(again[1].token_logprobs == scores[1].token_logprobs);
   }
   for (std::thread& thread : threads) thread.join();
+  CHECK(model->most_answers_together() > 1);
   for (size_t i = 0; i < conversations; ++i) {
     CHECK(together[i].ids == alone[i].ids);
     CHECK(together[i].text == alone[i].text);
@@ -287,10 +288,12 @@ TEST_CASE("dynamic scaling: an answer is what the conversation's growing length 
     const std::vector<float> logits = model.logits(ids);
     CHECK(result.ids[0] == arg_max(logits.data() + (ids.size() - 1) * 61, 61));
     CachedDecoder decoder(exec, stretched, DType::f32, 128);
+    SharedStep step(exec, stretched, DType::f32);
     REQUIRE(decoder.read(ids));
     for (const int32_t id : result.ids) {
-      CHECK(id == arg_max(decoder.logits(), 61));
-      REQUIRE(decoder.read({&id, 1}));
+      CHECK(id == arg_max(decoder.found().logits.data(), 61));
+      const Turn turn{&decoder, id, true};
+      step.run({&turn, 1});
     }
   }
   CHECK(model.generate(ask(ids_of(100, 13), 60)).stop_reason == StopReason::context);

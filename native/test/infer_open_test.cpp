@@ -62,6 +62,20 @@ TEST_CASE("a checkpoint of every method, opened, scores the held-out rows as its
   }
 }
 
+TEST_CASE("a base and what is crafted from it share one copy of the stored weights, until its files change") {
+  const TempFolder folder("shared");
+  const Told told = train(tiny_run(folder, Method::pesc));
+  REQUIRE(told.error == "");
+  const auto base = InferenceModel::open(open_options(folder));
+  const auto crafted = InferenceModel::open(open_options(folder, told.result.checkpoint));
+  CHECK(crafted->base() == base->base());
+  OpenModelOptions other = open_options(folder);
+  other.base_dtype = BaseDType::bf16;
+  CHECK(InferenceModel::open(other)->base() != base->base());
+  write_tiny_model(folder.path("model"));
+  CHECK(InferenceModel::open(open_options(folder))->base() != base->base());
+}
+
 TEST_CASE("a model opens in every dtype, and what cannot be opened says why") {
   const TempFolder folder("refused");
   write_tiny_model(folder.path("model"));

@@ -48,7 +48,12 @@ Answer::Answer(const GenerateOptions& options, int64_t vocab_size, int64_t conte
 
 GeneratedToken Answer::next(float* logits) {
   if (reason_) throw EngineError("wrong_state", "the answer has ended");
-  const Sampler::Choice choice = sampler_.next(logits);
+  return add(sampler_.next(logits));
+}
+
+GeneratedToken Answer::accept(int32_t greedy_id, double logprob) { return add(sampler_.accept(greedy_id, logprob)); }
+
+GeneratedToken Answer::add(const Sampler::Choice& choice) {
   GeneratedToken token;
   token.id = choice.id;
   token.logprob = choice.logprob;

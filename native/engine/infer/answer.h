@@ -24,11 +24,16 @@ class Answer {
 
   /// The token that `logits` (V), which stay as they were, give; without experts.
   GeneratedToken next(float* logits);
+  /// Whether the largest logit is taken, whatever was said before: then the choice may be made elsewhere.
+  bool is_greedy() const { return sampler_.is_greedy(); }
+  GeneratedToken accept(int32_t greedy_id, double logprob);
   /// Set when no further token may follow.
   std::optional<StopReason> reason() const { return reason_; }
   const std::vector<int32_t>& ids() const { return ids_; }
 
  private:
+  GeneratedToken add(const Sampler::Choice& choice);
+
   std::vector<int32_t> stop_ids_;
   int64_t most_;  // ids
   int64_t room_;  // ids that the context has room for

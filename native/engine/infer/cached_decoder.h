@@ -1,7 +1,8 @@
-// One conversation as the model sees it: what has been read so far, in a cache, and the logits of what may follow.
+// One conversation as the model sees it: what has been read so far, in a cache, and what may follow.
 #pragma once
 
 #include <atomic>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -11,28 +12,38 @@
 
 namespace caravan {
 
-/// Long inputs run in chunks through the packed products; a single token through those that read each weight once, and
-/// through the chosen experts alone. Memory is cut once for a chunk; a token allocates none but a block of cache.
+/// A prompt runs in chunks through the packed products, with memory that is given back after it. What follows is read
+/// token by token, in a SharedStep.
 class CachedDecoder {
  public:
   CachedDecoder(const Exec& exec, std::shared_ptr<const Model> model, DType activation, int64_t limit);
+
+  /// What the last id read leads to.
+  struct Found {
+    int32_t greedy_id = 0;  // the first of the largest logits
+    double greedy_logprob = 0.0;
+    std::vector<float> logits;     // (V) f32; empty where a step was not asked for them
+    std::vector<int32_t> experts;  // (layers, top-k); empty without experts
+    std::vector<float> expert_weights;
+  };
 
   /// Reads `ids` (at least one) after all that was read before; false where `cancelled` (may be null) was set before
   /// the last chunk: the conversation is then good for nothing more.
   bool read(std::span<const int32_t> ids, const std::atomic<bool>* cancelled = nullptr);
 
   int64_t length() const { return length_; }
-  /// (V) f32 after the last id read; valid until the next.
-  float* logits() { return logits_.data(); }
-  /// (layers, top-k) of the last id read; empty without experts.
-  const std::vector<int32_t>& experts() const { return experts_; }
-  const std::vector<float>& expert_weights() const { return expert_weights_; }
-  size_t memory_bytes() const;
+  Found& found() { return found_; }
+  size_t memory_bytes() const { return cache_.bytes(); }
+
+  // For a SharedStep, while nobody else uses the conversation.
+  const KvCache& cache() const { return cache_; }
+  /// @throws EngineError where `tokens` more are more than the limit
+  void make_room(int64_t tokens);
+  void has_read(Found found);
 
  private:
-  void read_chunk(std::span<const int32_t> ids, int64_t length, bool last);
-  void keep_experts(const Layer& layer, const ExpertActivations& experts, int64_t n);
-  void read_results();
+  struct Reading;
+  void read_chunk(Reading& reading, std::span<const int32_t> ids, int64_t length, bool last);
 
   Exec exec_;
   std::shared_ptr<const Model> model_;
@@ -40,15 +51,7 @@ class CachedDecoder {
   int64_t limit_;
   int64_t length_ = 0;
   KvCache cache_;
-  Arena activations_;
-  Arena scratch_;
-  StagedBatch staged_;
-  PassAngles angles_;
-  DeviceBuffer results_;  // logits (V, f32), then of every layer the chosen experts (K, i32) and their weights (K, f32)
-  std::vector<float> logits_;
-  std::vector<int32_t> positions_;
-  std::vector<int32_t> experts_;
-  std::vector<float> expert_weights_;
+  Found found_;
 };
 
 }  // namespace caravan

@@ -3,9 +3,9 @@
 #include <optional>
 
 #include "engine/infer/answer.h"
-#include "engine/infer/cached_decoder.h"
 #include "engine/infer/held_memory.h"
 #include "engine/infer/inference_model.h"
+#include "engine/infer/turn_queue.h"
 
 namespace caravan {
 
@@ -26,6 +26,7 @@ GenerateResult InferenceModel::generate(const GenerateOptions& options, const To
   HeldMemory held(held_);
   const ExecPool::Lease lease(execs_);
   CachedDecoder decoder(lease.exec(), model_, compute_dtype_, context_length());
+  std::optional<TurnQueue::Seat> seat;
 
   GenerateResult result;
   result.prompt_tokens = static_cast<int64_t>(options.prompt_ids.size());
@@ -35,10 +36,12 @@ GenerateResult InferenceModel::generate(const GenerateOptions& options, const To
   const Clock::time_point answering = Clock::now();
   while (!reason) {
     held.set(decoder.memory_bytes());
-    GeneratedToken token = answer.next(decoder.logits());
+    CachedDecoder::Found& found = decoder.found();
+    GeneratedToken token = answer.is_greedy() ? answer.accept(found.greedy_id, found.greedy_logprob)
+                                              : answer.next(found.logits.data());
     if (options.report_experts) {
-      token.experts = decoder.experts();
-      token.expert_weights = decoder.expert_weights();
+      token.experts = found.experts;
+      token.expert_weights = found.expert_weights;
     }
     result.text += token.text;
     if (on_token) on_token(token);
@@ -48,7 +51,8 @@ GenerateResult InferenceModel::generate(const GenerateOptions& options, const To
     if (is_set(options.cancelled)) {
       reason = StopReason::cancelled;
     } else {
-      decoder.read({&answer.ids().back(), 1});
+      if (!seat) seat.emplace(*turns_);
+      seat->take({&decoder, answer.ids().back(), !answer.is_greedy()});
     }
   }
   result.ids = answer.ids();

@@ -14,6 +14,8 @@
 
 namespace caravan {
 
+class TurnQueue;
+
 struct OpenModelOptions {
   std::string model_dir;  // config.json and safetensors
   BaseDType base_dtype = BaseDType::bf16;
@@ -54,8 +56,8 @@ struct TokenRoutes {
 };
 
 /// Every method may be called from several threads at once: on the CPU passes of several callers share the threads and
-/// take turns kernel by kernel; on a GPU each has a stream of its own. Nothing that one call does changes another's
-/// result.
+/// take turns kernel by kernel; on a GPU each has a stream of its own. Answers under way read their tokens together, so
+/// that each weight is read once for all of them. Nothing that one call does changes another's result.
 class InferenceModel {
  public:
   /// `progress` (done, total bytes) may be empty.
@@ -64,10 +66,13 @@ class InferenceModel {
                                               const std::function<void(int64_t, int64_t)>& progress = {});
   /// Over a model in memory.
   InferenceModel(std::shared_ptr<const Model> model, DType compute_dtype, int threads);
+  ~InferenceModel();
   InferenceModel(const InferenceModel&) = delete;
   InferenceModel& operator=(const InferenceModel&) = delete;
 
   const ModelConfig& config() const { return model_->config(); }
+  /// Shared with other models of the same base; null where a checkpoint holds every weight.
+  const BaseModel* base() const { return model_->base(); }
   int64_t num_experts() const { return model_->method().has_experts() ? model_->method().num_experts : 0; }
   int64_t top_k() const { return model_->method().has_experts() ? model_->method().top_k : 0; }
   /// Positions of the longest conversation, prompt and answer together.
@@ -79,6 +84,8 @@ class InferenceModel {
   /// generation and reaches the caller.
   /// @throws EngineError bad_option naming the field, and where the prompt leaves no room for a token
   GenerateResult generate(const GenerateOptions& options, const TokenListener& on_token = {});
+  /// The most answers that have read a token in one pass so far.
+  int64_t most_answers_together();
 
   /// Log-probabilities of each row's ids from `first_scored[i]` (at least 1) on, given all that stands before, in fp64
   /// from fp32 logits.
@@ -107,7 +114,8 @@ class InferenceModel {
   std::shared_ptr<const Model> model_;
   DType compute_dtype_;
   ExecPool execs_;
-  std::atomic<size_t> held_{0};  // bytes of the calls under way
+  std::unique_ptr<TurnQueue> turns_;  // runs on execs_
+  std::atomic<size_t> held_{0};       // bytes of the calls under way
 };
 
 }  // namespace caravan

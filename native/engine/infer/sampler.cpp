@@ -20,6 +20,12 @@ void require(bool holds, const char* field, double value, const char* range) {
   throw EngineError("bad_option", std::string(field) + " is " + std::to_string(value) + "; it must be " + range);
 }
 
+void require_finite(double of_logits) {
+  if (std::isfinite(of_logits)) return;
+  throw EngineError("bad_file",
+                    "the model's logits are not finite numbers: its weights, or those of the checkpoint, are damaged");
+}
+
 /// Falling scores; of equal ones the higher id first. Hugging Face cuts from the other end of a stable rising sort.
 bool is_better(const Candidate& a, const Candidate& b) { return a.score != b.score ? a.score > b.score : a.id > b.id; }
 
@@ -66,12 +72,15 @@ void Sampler::restore(float* logits) const {
   for (size_t i = 0; i < seen_.size(); ++i) logits[seen_[i]] = given_[i];
 }
 
+Sampler::Choice Sampler::accept(int32_t id, double logprob) {
+  require_finite(logprob);
+  ++drawn_;
+  return {id, logprob};
+}
+
 Sampler::Choice Sampler::next(float* logits) {
   const double total = log_sum_exp(logits, vocab_size_);
-  if (!std::isfinite(total)) {
-    throw EngineError(
-        "bad_file", "the model's logits are not finite numbers: its weights, or those of the checkpoint, are damaged");
-  }
+  require_finite(total);
   penalise(logits);
   Choice choice;
   choice.id = options_.temperature == 0.0f ? static_cast<int32_t>(arg_max(logits, vocab_size_)) : sample(logits);

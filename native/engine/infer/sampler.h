@@ -24,6 +24,10 @@ class Sampler {
   };
   /// Leaves `logits` (V) as they were. @throws EngineError bad_file where they are not numbers.
   Choice next(float* logits);
+  /// Whether it takes the largest logit, whatever was said before: then logits need not be brought to it.
+  bool is_greedy() const { return options_.temperature == 0.0f && options_.repetition_penalty == 1.0f; }
+  /// The greedy choice, made elsewhere. @throws EngineError bad_file where `logprob` is not a number
+  Choice accept(int32_t id, double logprob);
 
   /// What the last call drew from: id and probability of each token that was left, by rising id. For tests.
   struct Candidate {

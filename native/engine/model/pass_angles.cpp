@@ -65,4 +65,18 @@ AnglesView PassAngles::continued(const Exec& exec, const Model& model, const Tok
   return send(exec, model);
 }
 
+AnglesView PassAngles::continued_each(const Exec& exec, const Model& model, const Tokens& host, const Tokens& device) {
+  const ModelConfig& config = model.config();
+  const int32_t longest = *std::max_element(host.position, host.position + host.n);
+  if (!depends_on_length(config, longest + 1)) return of_table(model.rope(), device);
+  make_room(exec, model, host.n);
+  const int64_t half = config.head_dim / 2;
+  float* cos = filled_.data();
+  float* sin = cos + room_ * half;
+  for (int64_t i = 0; i < host.n; ++i) {
+    fill_rope_rows(config, host.position[i] + 1, host.position[i], 1, cos + i * half, sin + i * half);
+  }
+  return send(exec, model);
+}
+
 }  // namespace caravan

@@ -32,6 +32,9 @@ class PassAngles {
   /// Of tokens that go on with one sequence, which will then have `length` tokens, or more if this is not all of it.
   AnglesView continued(const Exec& exec, const Model& model, const Tokens& host, const Tokens& device, int64_t length);
 
+  /// Of tokens that each go on with a sequence of its own, by one.
+  AnglesView continued_each(const Exec& exec, const Model& model, const Tokens& host, const Tokens& device);
+
   size_t bytes() const { return rows_.bytes() + row_of_token_.bytes(); }
 
  private:

@@ -119,13 +119,15 @@ std::vector<Parameter> list_parameters(const ModelConfig& config, const MethodOp
   return Lister(config, method).list();
 }
 
-TrainableSet::TrainableSet(Device device, const ModelConfig& config, const MethodOptions& method, DType train_dtype)
+TrainableSet::TrainableSet(Device device, const ModelConfig& config, const MethodOptions& method, DType train_dtype,
+                           DType router_dtype)
     : device_(device), config_(config), method_(method), dtype_(train_dtype) {
   parameters_ = list_parameters(config, method);
   for (const Parameter& parameter : parameters_) by_name_[parameter.name] = parameter.index;
   size_t bytes = 0;
   for (Parameter& parameter : parameters_) {
-    parameter.value.dtype = is_vector(parameter) ? DType::f32 : train_dtype;
+    const bool routes = parameter.group == ParameterGroup::router;
+    parameter.value.dtype = is_vector(parameter) ? DType::f32 : routes ? router_dtype : train_dtype;
     bytes += aligned(static_cast<size_t>(parameter.count) * size_of(parameter.value.dtype));
   }
   values_ = DeviceBuffer(device, bytes);

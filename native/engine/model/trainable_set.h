@@ -30,7 +30,11 @@ std::vector<Parameter> list_parameters(const ModelConfig& config, const MethodOp
 
 class TrainableSet {
  public:
-  TrainableSet(Device device, const ModelConfig& config, const MethodOptions& method, DType train_dtype);
+  TrainableSet(Device device, const ModelConfig& config, const MethodOptions& method, DType train_dtype)
+      : TrainableSet(device, config, method, train_dtype, train_dtype) {}
+  /// `router_dtype`: of the routers alone.
+  TrainableSet(Device device, const ModelConfig& config, const MethodOptions& method, DType train_dtype,
+               DType router_dtype);
 
   /// Initial values (design: A, Down and routers U(+-1/sqrt(fan_in)), B and Up 0; `full` and `upcycle` copy the base,
   /// every expert the FFN). A pure function of the arguments.

@@ -13,13 +13,6 @@ constexpr int64_t largest_head_dim = 256;
 // Up to here one pass over the cache serves a few queries at once; beyond it the tensor cores are the better way.
 constexpr int64_t decode_max_queries = 16;
 
-void require_head_dim(const AttentionShape& shape) {
-  if (shape.head_dim <= largest_head_dim) return;
-  throw EngineError("unsupported_architecture", "head_dim " + std::to_string(shape.head_dim) +
-                                                    ": attention on the GPU holds up to " +
-                                                    std::to_string(largest_head_dim) + "; run this model on the CPU");
-}
-
 bool for_tensor_cores(const AttentionShape& shape, std::initializer_list<ConstPtr> arrays) {
   if (shape.head_dim % 8 != 0) return false;
   for (const ConstPtr& array : arrays) {
@@ -63,6 +56,13 @@ __global__ void tiles_kernel(AttentionTile* tiles, const int32_t* cu_seqlens, in
 
 }  // namespace
 
+void require_attention_head_dim(const AttentionShape& shape) {
+  if (shape.head_dim <= largest_head_dim) return;
+  throw EngineError("unsupported_architecture", "head_dim " + std::to_string(shape.head_dim) +
+                                                    ": attention on the GPU holds up to " +
+                                                    std::to_string(largest_head_dim) + "; run this model on the CPU");
+}
+
 void attention_tiles(const Exec& exec, AttentionTile* tiles, const int32_t* cu_seqlens, int64_t sequences, int64_t n,
                      int64_t past, int64_t rows, TileOrder order, int* counter) {
   tiles_kernel<<<static_cast<unsigned>(sequences), 256, 0, stream_of(exec)>>>(
@@ -74,7 +74,7 @@ void attention_tiles(const Exec& exec, AttentionTile* tiles, const int32_t* cu_s
 void attention_forward(const Exec& exec, Ptr out, float* lse, ConstPtr q, ConstPtr k, ConstPtr v,
                        const int32_t* cu_seqlens, int64_t sequences, int64_t n, const AttentionShape& shape) {
   if (n == 0) return;
-  require_head_dim(shape);
+  require_attention_head_dim(shape);
   if (!for_tensor_cores(shape, {out, q, k, v})) {
     return attention_forward_simt(exec, out, lse, q, k, v, cu_seqlens, sequences, n, 0, shape);
   }
@@ -85,7 +85,7 @@ void attention_backward(const Exec& exec, Ptr dq, Ptr dk, Ptr dv, ConstPtr dout,
                         ConstPtr out, const float* lse, const int32_t* cu_seqlens, int64_t sequences, int64_t n,
                         const AttentionShape& shape) {
   if (n == 0) return;
-  require_head_dim(shape);
+  require_attention_head_dim(shape);
   if (!for_tensor_cores(shape, {dq, dk, dv, dout, q, k, v, out})) {
     return attention_backward_simt(exec, dq, dk, dv, dout, q, k, v, out, lse, cu_seqlens, sequences, n, shape);
   }
@@ -97,7 +97,7 @@ void attention_backward(const Exec& exec, Ptr dq, Ptr dk, Ptr dv, ConstPtr dout,
 void attention_decode(const Exec& exec, Ptr out, ConstPtr q, ConstPtr k_cache, ConstPtr v_cache, int64_t past,
                       int64_t n, const AttentionShape& shape) {
   if (n == 0) return;
-  require_head_dim(shape);
+  require_attention_head_dim(shape);
   if (n <= decode_max_queries) return attention_decode_split(exec, out, q, k_cache, v_cache, past, n, shape);
   if (!for_tensor_cores(shape, {out, q, k_cache, v_cache})) {
     return attention_forward_simt(exec, out, nullptr, q, k_cache, v_cache, nullptr, 1, n, past, shape);

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/attention_tiles.cuh"
+#include "kernels/decoding.h"
 
 namespace caravan::cuda {
 
@@ -54,20 +55,44 @@ __device__ __forceinline__ Piece<T> load_piece(const T* row, int channel, int d,
 /// One row of a partial: the split's maximum (of scores times scale), its sum of exponentials, then head_dim sums.
 __host__ __device__ constexpr int64_t partial_floats(int64_t d) { return d + 2; }
 
+/// The first split that a query at `position` sees.
+__host__ __device__ inline int first_split_of(int window, int position) {
+  return window > 0 && position >= window ? (position - window + 1) / split_keys : 0;
+}
+
+/// Queries of several conversations, each with a cache of its own; null caches: all of one.
+struct Each {
+  const CacheView* caches = nullptr;
+  const int32_t* positions = nullptr;
+  int parts = 0;  // blocks that share a conversation's key head
+};
+
 /// `lanes` lanes share a row of the cache; each has its first batch of keys and of values in flight from the start. partials (queries * heads, splits, head_dim + 2).
 template <typename T, int lanes, int block_queries>
 __global__ void __launch_bounds__(threads)
     decode_kernel(float* partials, const T* q, const T* k, const T* v, int first_split, int splits, int past,
-                  int queries, AttentionParams p, bool vector) {
+                  int queries, AttentionParams p, bool vector, Each each) {
   constexpr int groups = threads / lanes;  // of lanes, each with its own rows
   constexpr int batch = sizeof(T) == 4 ? std::min(4, split_keys / groups) : std::min(8, split_keys / groups);
   __shared__ float scores[block_queries][split_keys];
   __shared__ float statistics[block_queries][2];
   __shared__ float joined[block_queries][lanes * piece];
   const int d = p.head_dim, kv_head = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  int part = static_cast<int>(blockIdx.z);  // of the queries that read this key head
+  if (each.caches != nullptr) {
+    const int i = part / each.parts;
+    part %= each.parts;
+    past = each.positions[i];
+    first_split = first_split_of(p.window, past);
+    if ((first_split + static_cast<int>(blockIdx.x)) * split_keys > past) return;
+    k = static_cast<const T*>(each.caches[i].keys);
+    v = static_cast<const T*>(each.caches[i].values);
+    q += static_cast<int64_t>(i) * p.heads * d;
+    partials += static_cast<int64_t>(i) * p.heads * splits * partial_floats(d);
+  }
   const int first = (first_split + static_cast<int>(blockIdx.x)) * split_keys;
   const int keys = min(split_keys, past + queries - first);
-  const int row0 = static_cast<int>(blockIdx.z) * block_queries;  // rows: query-major, then the heads of the group
+  const int row0 = part * block_queries;  // rows: query-major, then the heads of the group
   const int rows = min(block_queries, queries * p.group - row0);
   const int group = threadIdx.x / lanes, channel = threadIdx.x % lanes * piece;
   const auto pair_of = [&](int row) {
@@ -188,12 +213,17 @@ __device__ float over_block(float x, float* per_warp) {
   return x;
 }
 
-/// A block joins the splits of one query and head.
+/// A block joins the splits of one query and head. `positions`: of queries whose splits end with their own.
 template <typename T>
-__global__ void join_kernel(T* out, const float* partials, int splits, int d) {
+__global__ void join_kernel(T* out, const float* partials, int splits, int d, const int32_t* positions, int heads,
+                            int window) {
   extern __shared__ float weights[];  // of the splits
   __shared__ float per_warp[8];
   const float* const first = partials + static_cast<int64_t>(blockIdx.x) * splits * partial_floats(d);
+  if (positions != nullptr) {
+    const int position = positions[blockIdx.x / heads];
+    splits = position / split_keys + 1 - first_split_of(window, position);
+  }
   float largest = -INFINITY, total = 0.0f, sum = 0.0f;
   for (int s = threadIdx.x; s < splits; s += blockDim.x) largest = fmaxf(largest, first[s * partial_floats(d)]);
   largest = over_block<true>(largest, per_warp);
@@ -216,27 +246,22 @@ void with_lanes(int64_t head_dim, F&& f) {
   return f.template operator()<32>();
 }
 
-}  // namespace
-
-void attention_decode_split(const Exec& exec, Ptr out, ConstPtr q, ConstPtr k_cache, ConstPtr v_cache, int64_t past,
-                            int64_t n, const AttentionShape& shape) {
-  const int64_t first_key = shape.window > 0 ? std::max<int64_t>(0, past - shape.window + 1) : 0;
-  const int first_split = static_cast<int>(first_key / split_keys);
-  const int splits = static_cast<int>((past + n + split_keys - 1) / split_keys) - first_split;
+/// `splits`: at most so many of each query. Of `each` every conversation has one query.
+void enqueue_decode(const Exec& exec, Ptr out, ConstPtr q, ConstPtr k_cache, ConstPtr v_cache, int first_split,
+                    int splits, int64_t past, int64_t n, const AttentionShape& shape, Each each, bool vector) {
   float* const partials = exec.cuda->workspace<float>(n * shape.heads * splits * partial_floats(shape.head_dim));
-  const int64_t rows = n * (shape.heads / shape.kv_heads);
-  bool vector = shape.head_dim % piece == 0;
-  for (const void* array : {q.data, k_cache.data, v_cache.data}) {
-    vector = vector && reinterpret_cast<uintptr_t>(array) % 16 == 0;
-  }
+  const bool alone = each.caches == nullptr;
+  const int64_t rows = (alone ? n : 1) * (shape.heads / shape.kv_heads);
+  const int queries = alone ? static_cast<int>(n) : 1;
   dispatch(q.dtype, [&]<typename T>() {
     with_lanes(shape.head_dim, [&]<int lanes>() {
       const auto launch = [&](auto kernel, int64_t block_queries) {
+        each.parts = static_cast<int>((rows + block_queries - 1) / block_queries);
         const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(shape.kv_heads),
-                        static_cast<unsigned>((rows + block_queries - 1) / block_queries));
+                        static_cast<unsigned>(alone ? each.parts : each.parts * n));
         kernel<<<grid, threads, 0, stream_of(exec)>>>(partials, q.as<T>(), k_cache.as<T>(), v_cache.as<T>(),
-                                                      first_split, splits, static_cast<int>(past), static_cast<int>(n),
-                                                      attention_params(shape, n, past + n), vector);
+                                                      first_split, splits, static_cast<int>(past), queries,
+                                                      attention_params(shape, n, past + n), vector, each);
       };
       if (rows == 1) {
         launch(decode_kernel<T, lanes, 1>, 1);
@@ -247,9 +272,38 @@ void attention_decode_split(const Exec& exec, Ptr out, ConstPtr q, ConstPtr k_ca
     const size_t weight_bytes = static_cast<size_t>(splits) * sizeof(float);
     allow_shared_memory(join_kernel<T>, weight_bytes, "attention_decode");
     join_kernel<<<static_cast<unsigned>(n * shape.heads), static_cast<unsigned>((shape.head_dim + 31) / 32 * 32),
-                  weight_bytes, stream_of(exec)>>>(out.as<T>(), partials, splits, static_cast<int>(shape.head_dim));
+                  weight_bytes, stream_of(exec)>>>(out.as<T>(), partials, splits, static_cast<int>(shape.head_dim),
+                                                   each.positions, static_cast<int>(shape.heads),
+                                                   static_cast<int>(shape.window));
   });
   check_launch("attention_decode");
+}
+
+bool whole_pieces(const AttentionShape& shape, std::initializer_list<const void*> arrays) {
+  bool vector = shape.head_dim % piece == 0;
+  for (const void* array : arrays) vector = vector && reinterpret_cast<uintptr_t>(array) % 16 == 0;
+  return vector;
+}
+
+}  // namespace
+
+void attention_decode_split(const Exec& exec, Ptr out, ConstPtr q, ConstPtr k_cache, ConstPtr v_cache, int64_t past,
+                            int64_t n, const AttentionShape& shape) {
+  const int first_split = first_split_of(static_cast<int>(shape.window), static_cast<int>(past));
+  const int splits = static_cast<int>((past + n + split_keys - 1) / split_keys) - first_split;
+  enqueue_decode(exec, out, q, k_cache, v_cache, first_split, splits, past, n, shape, {},
+                 whole_pieces(shape, {q.data, k_cache.data, v_cache.data}));
+}
+
+void attention_decode_each(const Exec& exec, Ptr out, ConstPtr q, const CacheView* caches, const int32_t* positions,
+                           int64_t n, int64_t most, const AttentionShape& shape) {
+  if (n == 0) return;
+  require_attention_head_dim(shape);
+  int64_t splits = (most + split_keys - 1) / split_keys;
+  if (shape.window > 0) splits = std::min(splits, (shape.window + split_keys - 2) / split_keys + 1);
+  // Caches are allocations of their own: aligned.
+  enqueue_decode(exec, out, q, {nullptr, q.dtype}, {nullptr, q.dtype}, 0, static_cast<int>(splits), most - 1, n, shape,
+                 {caches, positions, 0}, whole_pieces(shape, {q.data}));
 }
 
 }  // namespace caravan::cuda

@@ -31,6 +31,9 @@ inline int64_t tile_slots(int64_t n, int64_t sequences, int64_t rows) { return n
 void attention_tiles(const Exec& exec, AttentionTile* tiles, const int32_t* cu_seqlens, int64_t sequences, int64_t n,
                      int64_t past, int64_t rows, TileOrder order, int* counter = nullptr);
 
+/// @throws EngineError unsupported_architecture for heads that no kernel here holds
+void require_attention_head_dim(const AttentionShape& shape);
+
 /// What every kernel needs of the shape, in the kernel's own units.
 struct AttentionParams {
   int heads, kv_heads, group;
