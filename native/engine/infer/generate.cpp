@@ -37,8 +37,8 @@ GenerateResult InferenceModel::generate(const GenerateOptions& options, const To
   while (!reason) {
     held.set(decoder.memory_bytes());
     CachedDecoder::Found& found = decoder.found();
-    GeneratedToken token = answer.is_greedy() ? answer.accept(found.greedy_id, found.greedy_logprob)
-                                              : answer.next(found.logits.data());
+    GeneratedToken token =
+        answer.is_greedy() ? answer.accept(found.greedy_id, found.greedy_logprob) : answer.next(found.logits.data());
     if (options.report_experts) {
       token.experts = found.experts;
       token.expert_weights = found.expert_weights;

@@ -33,10 +33,10 @@ constexpr int warps = 16, computing = 32 * warps, threads = computing + 32;
 constexpr int most_rows = 8;
 constexpr int chunk = 4096, chunk_blocks = chunk / 64;  // columns of a stage
 constexpr int tile_rows = 16;
-constexpr int row_bytes = chunk / 2 + 32;  // of a stage; rows then begin in other banks
-constexpr int code_bytes = chunk_blocks + 4;
+constexpr int row_bytes = chunk / 2 + 32;                        // of a stage; rows then begin in other banks
+constexpr int code_bytes = chunk_blocks + 16, scale_bytes = 32;  // of a row of a stage
 constexpr int codes_at = tile_rows * row_bytes, scales_at = codes_at + tile_rows * code_bytes;
-constexpr int stage_bytes = (scales_at + tile_rows * 2 * 4 + 127) / 128 * 128;
+constexpr int stage_bytes = (scales_at + tile_rows * scale_bytes + 127) / 128 * 128;
 constexpr int x_padding = 8;  // elements between rows of x
 constexpr int table_bytes = 256 * 32 * 4;
 constexpr int most_side_rows = 4;  // rows of LoRA's A and of the router that one block takes in one part
@@ -83,7 +83,8 @@ struct Args {
   int splits;  // of the longest conversation, at most
   int cache_stride;
   int stages, most_tiles;
-  int x_stride;  // elements
+  int most_waiting;  // tiles whose sums may lie warp by warp before they are added up
+  int x_stride;      // elements
   bf16 *x, *middle, *ffn, *qkv, *attended, *activated, *adapted;
   float *u, *router_logits, *partials;
   unsigned *barrier, *side_done;
@@ -96,9 +97,9 @@ struct Args {
   const float* tables;
 };
 
-/// Sums of the warps, twice; and when all are added up, u.
+/// Sums of the warps; and when all are added up, u.
 __host__ __device__ inline int partial_bytes(const Args& g) {
-  const int sums = 2 * warps * tile_rows * g.n * 4, u = g.n * 3 * g.rank * 4;
+  const int sums = g.most_waiting * warps * tile_rows * g.n * 4, u = g.n * 3 * g.rank * 4;
   return sums > u ? sums : u;
 }
 
@@ -113,10 +114,6 @@ __device__ __forceinline__ void barrier_expect(uint64_t* barrier, int bytes) {
 }
 __device__ __forceinline__ void barrier_arrive(uint64_t* barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(shared_address(barrier)) : "memory");
-}
-/// When this thread's copies of 4 bytes have landed.
-__device__ __forceinline__ void barrier_arrive_after_copies(uint64_t* barrier) {
-  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];\n" ::"r"(shared_address(barrier)) : "memory");
 }
 __device__ __forceinline__ void barrier_wait(uint64_t* barrier, int phase) {
   asm volatile(
@@ -133,9 +130,6 @@ __device__ __forceinline__ void copy_bulk(void* to, const void* from, int bytes,
                    shared_address(to)),
                "l"(from), "r"(bytes), "r"(shared_address(barrier))
                : "memory");
-}
-__device__ __forceinline__ void copy_4(void* to, const void* from) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(to)), "l"(from));
 }
 __device__ __forceinline__ void prefetch(const void* from) { asm volatile("prefetch.global.L2 [%0];" ::"l"(from)); }
 
@@ -181,7 +175,7 @@ struct Shared {
   uint32_t* table;  // (256, 32) pairs of codes in fp16, a copy for each bank
   __half* x;        // (n, x_stride)
   float* sums;      // (tiles, 16, n)
-  float* partial;   // (2, warps, 16, n)
+  float* partial;   // (most_waiting, warps, 16, n)
   float* u;         // (n, 3 * rank), where partial was
   float* dynamic;   // (256)
   LayerArgs* layer;
@@ -208,34 +202,33 @@ class Block {
         for (int first = 0; first < row_blocks; first += chunk_blocks) {
           const int blocks = min(chunk_blocks, row_blocks - first);
           for (int tile = block; tile < tiles; tile += grid) {
-            barrier_wait(s.empty + stage, phase ^ 1);
-            char* const to = s.stages + stage * stage_bytes;
-            if (lane == 0) barrier_expect(s.full + stage, tile_rows * blocks * 32);
-            __syncwarp();
-            if (lane < tile_rows) {
-              const Place place = place_of(part, tile, lane);
-              const ProjectionArgs& p = g.layers[l].projections[place.projection];
-              copy_bulk(to + lane * row_bytes, p.packed + (static_cast<int64_t>(place.row) * row_blocks + first) * 32,
-                        blocks * 32, s.full + stage);
-            }
-            for (int i = lane; i < tile_rows * blocks / 4; i += 32) {
-              const int r = i / (blocks / 4), at = i % (blocks / 4) * 4;
-              const Place place = place_of(part, tile, r);
-              const ProjectionArgs& p = g.layers[l].projections[place.projection];
-              copy_4(to + codes_at + r * code_bytes + at, p.codes + place.row * row_blocks + first + at);
-            }
-            {
-              const Place place = place_of(part, tile, lane / 2);
-              const ProjectionArgs& p = g.layers[l].projections[place.projection];
-              const int group = (place.row * row_blocks + first) / 256 + lane % 2;
-              copy_4(to + scales_at + lane * 4, p.scales + min(group, place.last_group(row_blocks)));
-            }
-            barrier_arrive_after_copies(s.full + stage);
+            if (lane < tile_rows) copy_row(l, part, tile, first, blocks, row_blocks, stage, phase);
             if (++stage == g.stages) stage = 0, phase ^= 1;
           }
         }
       }
     }
+  }
+
+  /// A lane brings a row of a stage, with the codes and scales of its blocks: what begins between two pieces of 16 bytes
+  /// is copied from the piece's begin on.
+  __device__ void copy_row(int l, int part, int tile, int first, int blocks, int row_blocks, int to_stage,
+                           int to_phase) {
+    const Place place = place_of(part, tile, lane);
+    const ProjectionArgs& p = g.layers[l].projections[place.projection];
+    const int at = place.row * row_blocks + first, group = at / 256;
+    const int code = at & ~15, code_size = (at - code + blocks + 15) & ~15;
+    const int scale = group & ~3, scale_size = group % 4 == 3 ? 32 : 16;
+    const uint8_t* const packed = p.packed + static_cast<int64_t>(at) * 32;
+    const uint8_t* const codes = p.codes + code;
+    const float* const scales = p.scales + scale;
+    char* const to = s.stages + to_stage * stage_bytes;
+    uint64_t* const full = s.full + to_stage;
+    barrier_wait(s.empty + to_stage, to_phase ^ 1);
+    barrier_expect(full, blocks * 32 + code_size + scale_size);
+    copy_bulk(to + lane * row_bytes, packed, blocks * 32, full);
+    copy_bulk(to + codes_at + lane * code_bytes, codes, code_size, full);
+    copy_bulk(to + scales_at + lane * scale_bytes, scales, scale_size, full);
   }
 
   __device__ void compute() {
@@ -268,8 +261,7 @@ class Block {
  private:
   /// Where a row of a tile lies.
   struct Place {
-    int projection, row, rows;
-    __device__ int last_group(int row_blocks) const { return (rows * row_blocks + 255) / 256 - 1; }
+    int projection, row;
   };
 
   __device__ int cols_of(int part) const { return part == outputs ? q_size : part == down ? g.intermediate : g.hidden; }
@@ -280,12 +272,12 @@ class Block {
   /// Of gate and up a tile has eight rows each, so that one thread sees both.
   __device__ Place place_of(int part, int tile, int r) const {
     int row = tile * tile_rows + r;
-    if (part == outputs) return {3, row, g.hidden};
-    if (part == down) return {6, row, g.hidden};
-    if (part == gate_up) return {r < 8 ? 4 : 5, tile * 8 + r % 8, g.intermediate};
-    if (row < q_size) return {0, row, q_size};
+    if (part == outputs) return {3, row};
+    if (part == down) return {6, row};
+    if (part == gate_up) return {r < 8 ? 4 : 5, tile * 8 + r % 8};
+    if (row < q_size) return {0, row};
     row -= q_size;
-    return row < kv_size ? Place{1, row, kv_size} : Place{2, row - kv_size, kv_size};
+    return row < kv_size ? Place{1, row} : Place{2, row - kv_size};
   }
   /// LoRA's rows of a part, projection by projection; then the router's.
   __device__ int lora_rows(int part) const { return g.rank * (part == inputs ? 3 : part == gate_up ? 2 : 1); }
@@ -383,9 +375,9 @@ class Block {
         const int r = line + 8 * h;
         const Place place = place_of(part, tile, r);
         const int at = place.row * row_blocks + first;
-        const int group = (at + own + quad) / 256 - at / 256;
-        const auto code = static_cast<uint8_t>(from[codes_at + r * code_bytes + own + quad]);
-        const float second = reinterpret_cast<const float*>(from + scales_at)[r * 2 + group];
+        const int group = (at + own + quad) / 256 - (at / 256 & ~3);
+        const auto code = static_cast<uint8_t>(from[codes_at + r * code_bytes + at % 16 + own + quad]);
+        const float second = reinterpret_cast<const float*>(from + scales_at + r * scale_bytes)[group];
         scale[h] = __fadd_rn(__fmul_rn(s.dynamic[code], second), s.layer->projections[place.projection].offset);
       }
       const char* const table = reinterpret_cast<const char*>(s.table) + lane * 4;
@@ -420,8 +412,7 @@ class Block {
     if (lane == 0) barrier_arrive(s.empty + stage);
     if (++stage == g.stages) stage = 0, phase ^= 1;
 
-    const int buffer = count & 1;
-    float* const own_partial = s.partial + (buffer * warps + warp) * tile_rows * g.n;
+    float* const own_partial = s.partial + (waiting * warps + warp) * tile_rows * g.n;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
 #pragma unroll
@@ -429,17 +420,24 @@ class Block {
         if (2 * quad + i < g.n) own_partial[(line + 8 * h) * g.n + 2 * quad + i] = sum[2 * h + i];
       }
     }
+    if (++waiting == g.most_waiting) add_waiting(tile_index + 1, first);
+  }
+
+  /// The warps' sums of the last tiles before `end` are added up.
+  __device__ void add_waiting(int end, int first) {
+    if (waiting == 0) return;
     sync_computing();
-    // Other warps each time, so that none falls behind.
-    const int adder = tid - count % 4 * 128;
-    if (adder >= 0 && adder < tile_rows * g.n) {
+    const int outputs_of_tile = tile_rows * g.n;
+    for (int i = tid; i < waiting * outputs_of_tile; i += computing) {
+      const float* const from = s.partial + i / outputs_of_tile * warps * outputs_of_tile + i % outputs_of_tile;
       float total = 0.0f;
 #pragma unroll
-      for (int w = 0; w < warps; ++w) total += s.partial[(buffer * warps + w) * tile_rows * g.n + adder];
-      float* const to = s.sums + tile_index * tile_rows * g.n + adder;
+      for (int w = 0; w < warps; ++w) total += from[w * outputs_of_tile];
+      float* const to = s.sums + (end - waiting) * outputs_of_tile + i;
       *to = first == 0 ? total : *to + total;
     }
-    ++count;
+    waiting = 0;
+    sync_computing();
   }
 
   __device__ const void* side_weight(int part, int row) const {
@@ -477,7 +475,7 @@ class Block {
     float side[most_side_rows][most_rows] = {};
     for (int first = 0; first < row_blocks; first += chunk_blocks) {
       const int blocks = min(chunk_blocks, row_blocks - first);
-      if (first > 0) sync_computing();  // all have multiplied the columns before
+      if (first > 0) sync_computing();  // all have read the columns before
       stage_x(from, cols, first * 64, blocks * 64, norm);
       const int c = tid * 8;
       if (c < blocks * 64) {
@@ -514,8 +512,9 @@ class Block {
       if (first + blocks == row_blocks && side_row(part, 0) >= 0) finish_side(part, side);
       int tile_index = 0;
       for (int tile = block; tile < tiles; tile += grid) multiply_stage(part, tile, tile_index++, first, blocks);
+      add_waiting(tile_index, first);
     }
-    sync_computing();
+    sync_computing();  // also where this block has no tile
     finish(part, tiles);
   }
 
@@ -950,7 +949,7 @@ class Block {
   int tid, warp, lane, block, grid, q_size, kv_size;
   int index = 0;             // of the layer
   int stage = 0, phase = 0;  // of the ring
-  int count = 0;             // stages multiplied
+  int waiting = 0;           // tiles whose sums lie warp by warp
   unsigned barriers = 0;
 };
 
@@ -987,7 +986,7 @@ __global__ void __launch_bounds__(threads, 1) decode_layers_kernel(const __grid_
   if (threadIdx.x < 256) s.dynamic[threadIdx.x] = g.tables[16 + threadIdx.x];
   if (threadIdx.x == 0) {
     for (int i = 0; i < g.stages; ++i) {
-      barrier_init(s.full + i, 33);
+      barrier_init(s.full + i, tile_rows);
       barrier_init(s.empty + i, warps);
     }
     asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
@@ -996,7 +995,6 @@ __global__ void __launch_bounds__(threads, 1) decode_layers_kernel(const __grid_
   Block block(g, s);
   if (threadIdx.x >= computing) {
     block.copy_weights();
-    wait_copies<0>();
   } else {
     block.compute();
   }
@@ -1012,6 +1010,9 @@ size_t fixed_shared(const Args& g) {
          piece(256 * 4) + piece(sizeof(LayerArgs)) + piece(most_rows * 4) + 2 * piece(16 * 8) +
          2 * piece(most_slots * 4) + piece((1 + 2 * most_slots) * 4);
 }
+
+/// Few rows of x leave room for the sums of all tiles; with many, two at a time.
+int most_waiting(int n, int tiles) { return std::clamp(16 / n, 2, std::max(2, tiles)); }
 
 constexpr int least_stages = 2, enough_stages = 6;
 
@@ -1120,6 +1121,7 @@ std::unique_ptr<DecodeLayers> DecodeLayers::make(const Exec& exec, const DecodeS
   const int64_t side_rows = std::max(3 * rank, 2 * rank + shape.num_experts);
   if (side_rows > int64_t{most_side_rows} * memory->grid) return nullptr;
   g.n = most_rows;
+  g.most_waiting = most_waiting(g.n, g.most_tiles);
   if (fixed_shared(g) + least_stages * stage_bytes > memory->room) return nullptr;
   check(cudaFuncSetAttribute(decode_layers_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              static_cast<int>(memory->room)),
@@ -1167,6 +1169,7 @@ void DecodeLayers::run(const Exec& exec, const DecodeStep& step) {
   g.caches = step.caches, g.positions = step.positions, g.angle_rows = step.angle_rows;
   g.cos = step.cos, g.sin = step.sin, g.chosen = step.experts, g.weights = step.expert_weights;
   g.partials = exec.cuda->workspace<float>(step.n * g.heads * g.splits * (g.head_dim + 2));
+  g.most_waiting = most_waiting(g.n, g.most_tiles);
   const size_t fixed = fixed_shared(g);
   g.stages = static_cast<int>(std::min<size_t>(enough_stages, (memory_->room - fixed) / stage_bytes));
   const size_t shared = fixed + static_cast<size_t>(g.stages) * stage_bytes;
