@@ -7,11 +7,24 @@ namespace caravan::cuda::decode {
 
 #if __CUDA_ARCH__ >= 900
 
-class AttentionPart : public WeightParts {
+template <int N>
+class AttentionPart : public WeightParts<N> {
  public:
-  using WeightParts::WeightParts;
+  using Base = WeightParts<N>;
+  using Base::Base;
 
  protected:
+  using Base::block;
+  using Base::g;
+  using Base::grid;
+  using Base::index;
+  using Base::kv_size;
+  using Base::lane;
+  using Base::q_size;
+  using Base::s;
+  using Base::tid;
+  using Base::warp;
+
   __device__ int first_split_of(int position) const {
     return s.layer->window > 0 && position >= s.layer->window ? (position - s.layer->window + 1) / split_keys : 0;
   }
@@ -26,8 +39,8 @@ class AttentionPart : public WeightParts {
         unit -= g.heads * splits;
       }
       if (i == g.n) return;
-      g.head_dim == 128 ? attend_split<16>(i, unit % g.heads, unit / g.heads, splits)
-                        : attend_split<8>(i, unit % g.heads, unit / g.heads, splits);
+      g.head_dim == 128 ? this->template attend_split<16>(i, unit % g.heads, unit / g.heads, splits)
+                        : this->template attend_split<8>(i, unit % g.heads, unit / g.heads, splits);
     }
   }
 

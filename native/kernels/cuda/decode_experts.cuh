@@ -7,11 +7,25 @@ namespace caravan::cuda::decode {
 
 #if __CUDA_ARCH__ >= 900
 
-class ExpertParts : public AttentionPart {
+template <int N>
+class ExpertParts : public AttentionPart<N> {
  public:
-  using AttentionPart::AttentionPart;
+  using Base = AttentionPart<N>;
+  using Base::Base;
 
  protected:
+  using Base::block;
+  using Base::g;
+  using Base::grid;
+  using Base::index;
+  using Base::kv_size;
+  using Base::lane;
+  using Base::q_size;
+  using Base::s;
+  using Base::stage_x;
+  using Base::tid;
+  using Base::warp;
+
   /// Every block chooses for itself, and asks for its rows of the chosen adapters.
   __device__ void choose_experts() {
     float* const logits = s.partial;  // (n, E): whatever stood there is added up
@@ -85,7 +99,7 @@ class ExpertParts : public AttentionPart {
       const int at = unit / g.adapter_dim, a = unit % g.adapter_dim;
       const int expert = s.lists[1 + at], tokens = s.lists[1 + most_slots + at];
       const bf16* const row = s.layer->adapter_down + (static_cast<int64_t>(expert) * g.adapter_dim + a) * g.hidden;
-      float sum[most_rows] = {};
+      float sum[N] = {};
       constexpr int ahead = 8;
       for (int start = lane * 8; start < g.hidden; start += 256 * ahead) {
         uint4 piece[ahead];
@@ -97,14 +111,14 @@ class ExpertParts : public AttentionPart {
         for (int j = 0; j < ahead; ++j) {
           if (start + j * 256 >= g.hidden) break;
 #pragma unroll
-          for (int t = 0; t < most_rows; ++t) {
+          for (int t = 0; t < N; ++t) {
             if ((tokens >> t & 1) == 0) continue;
             sum[t] = dot_8(piece[j], *reinterpret_cast<const uint4*>(s.x + t * g.x_stride + start + j * 256), sum[t]);
           }
         }
       }
 #pragma unroll
-      for (int t = 0; t < most_rows; ++t) {
+      for (int t = 0; t < N; ++t) {
         if ((tokens >> t & 1) == 0) continue;
         const float hidden = in_bf16(warp_sum(sum[t]) * x_unscale);
         int slot = 0;

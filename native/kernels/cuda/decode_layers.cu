@@ -27,9 +27,21 @@ namespace {
 
 #if __CUDA_ARCH__ >= 900
 
-class Block : public ExpertParts {
+template <int N>
+class Block : public ExpertParts<N> {
  public:
-  using ExpertParts::ExpertParts;
+  using Base = ExpertParts<N>;
+  using Base::adapters_down;
+  using Base::adapters_up;
+  using Base::attend;
+  using Base::Base;
+  using Base::choose_experts;
+  using Base::g;
+  using Base::index;
+  using Base::multiply;
+  using Base::s;
+  using Base::tid;
+  using Base::wait_for_all;
 
   __device__ void compute() {
     for (int l = 0; l < g.num_layers; ++l) {
@@ -38,16 +50,18 @@ class Block : public ExpertParts {
         reinterpret_cast<uint64_t*>(s.layer)[i] = reinterpret_cast<const uint64_t*>(g.layers + l)[i];
       }
       sync_computing();
-      multiply(inputs);
-      wait_for_all();
-      attend();
-      wait_for_all();
-      multiply(outputs);
-      wait_for_all();
-      multiply(gate_up);
-      wait_for_all();
-      if (g.experts > 0) choose_experts();
-      multiply(down);
+      // One copy of the code for all four: it would not fit into the instruction cache otherwise.
+#pragma unroll 1
+      for (int part = inputs; part <= down; ++part) {
+        multiply(part);
+        if (part == down) break;
+        wait_for_all();
+        if (part == inputs) {
+          attend();
+          wait_for_all();
+        }
+        if (part == gate_up && g.experts > 0) choose_experts();
+      }
       if (g.experts > 0) {
         wait_for_all();
         adapters_down();
@@ -61,6 +75,7 @@ class Block : public ExpertParts {
 
 #endif
 
+template <int N>
 __global__ void __launch_bounds__(threads, 1) decode_layers_kernel(const __grid_constant__ Args g) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ __align__(128) char memory[];
@@ -98,7 +113,7 @@ __global__ void __launch_bounds__(threads, 1) decode_layers_kernel(const __grid_
     asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
   }
   __syncthreads();
-  Block block(g, s);
+  Block<N> block(g, s);
   if (threadIdx.x >= computing) {
     block.copy_weights();
   } else {
@@ -119,6 +134,11 @@ size_t fixed_shared(const Args& g) {
 
 /// Few rows of x leave room for the sums of all tiles; with many, two at a time.
 int most_waiting(int n, int tiles) { return std::clamp(16 / n, 2, std::max(2, tiles)); }
+
+/// The kernel for n rows.
+auto kernel_for(int64_t n) {
+  return n == 1 ? decode_layers_kernel<1> : n <= 4 ? decode_layers_kernel<4> : decode_layers_kernel<8>;
+}
 
 constexpr int least_stages = 2, enough_stages = 6;
 
@@ -173,7 +193,7 @@ std::unique_ptr<DecodeLayers> DecodeLayers::make(const Exec& exec, const DecodeS
                                                  const std::vector<DecodeLayer>& layers) {
   if (exec.device != Device::cuda || layers.empty() || exec.cuda->compute_capability() < 90) return nullptr;
   cudaFuncAttributes attributes = {};
-  check(cudaFuncGetAttributes(&attributes, decode_layers_kernel), "decode_layers");
+  check(cudaFuncGetAttributes(&attributes, kernel_for(1)), "decode_layers");
   if (attributes.ptxVersion < 90) return nullptr;  // compiled for an older architecture: its body is empty
   int cooperative = 0;
   check(cudaDeviceGetAttribute(&cooperative, cudaDevAttrCooperativeLaunch, exec.cuda->device()), "decode_layers");
@@ -231,9 +251,11 @@ std::unique_ptr<DecodeLayers> DecodeLayers::make(const Exec& exec, const DecodeS
   g.n = most_rows;
   g.most_waiting = most_waiting(g.n, g.most_tiles);
   if (fixed_shared(g) + least_stages * stage_bytes > memory->room) return nullptr;
-  check(cudaFuncSetAttribute(decode_layers_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             static_cast<int>(memory->room)),
-        "decode_layers");
+  for (const int64_t n : {1, 4, 8}) {
+    check(cudaFuncSetAttribute(kernel_for(n), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(memory->room)),
+          "decode_layers");
+  }
 
   // Counters first: they are zeroed before every step.
   size_t bytes = 0;
@@ -293,7 +315,7 @@ void DecodeLayers::run(const Exec& exec, const DecodeStep& step) {
   config.stream = stream_of(exec);
   config.attrs = &attribute;
   config.numAttrs = 1;
-  check(cudaLaunchKernelEx(&config, decode_layers_kernel, g), "decode_layers");
+  check(cudaLaunchKernelEx(&config, kernel_for(step.n), g), "decode_layers");
   check_launch("decode_layers");
 }
 

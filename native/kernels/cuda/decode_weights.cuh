@@ -24,6 +24,8 @@ struct Shared {
 };
 
 /// A block of the kernel, with what it does with weights: copy_weights() by the seventeenth warp, all else by the others.
+/// N: at least the rows of x.
+template <int N>
 class WeightParts {
  public:
   __device__ WeightParts(const Args& args, const Shared& shared) : g(args), s(shared) {
@@ -120,9 +122,9 @@ class WeightParts {
 
   /// 1 / rms of every row of `x`, in shared memory.
   __device__ void find_rstd(const bf16* x) {
-    float squares[most_rows] = {};
+    float squares[N] = {};
 #pragma unroll
-    for (int r = 0; r < most_rows; ++r) {
+    for (int r = 0; r < N; ++r) {
       if (r >= g.n) break;
       for (int c = tid * 8; c < g.hidden; c += computing * 8) {
         const uint4 v = load_shared_result(x + r * g.hidden + c);
@@ -135,7 +137,7 @@ class WeightParts {
       }
     }
 #pragma unroll
-    for (int r = 0; r < most_rows; ++r) {
+    for (int r = 0; r < N; ++r) {
       if (r >= g.n) break;
       const float sum = warp_sum(squares[r]);
       if (lane == 0) s.partial[warp * g.n + r] = sum;
@@ -155,7 +157,7 @@ class WeightParts {
       float w[8];
       if (norm != nullptr) load(w, norm + first + c);
 #pragma unroll
-      for (int r = 0; r < most_rows; ++r) {
+      for (int r = 0; r < N; ++r) {
         if (r >= g.n) break;
         const uint4 v = load_shared_result(from + static_cast<int64_t>(r) * cols + first + c);
         uint4 out;
@@ -283,7 +285,7 @@ class WeightParts {
       }
     }
     if (norm != nullptr) find_rstd(from);
-    float side[most_side_rows][most_rows] = {};
+    float side[most_side_rows][N] = {};
     for (int first = 0; first < row_blocks; first += chunk_blocks) {
       const int blocks = min(chunk_blocks, row_blocks - first);
       if (first > 0) sync_computing();  // all have read the columns before
@@ -299,7 +301,7 @@ class WeightParts {
           if (row < lora || s.layer->router_is_bf16 != 0) {
             const uint4 piece = load_streaming(static_cast<const bf16*>(w) + at);
 #pragma unroll
-            for (int r = 0; r < most_rows; ++r) {
+            for (int r = 0; r < N; ++r) {
               if (r >= g.n) break;
               side[j][r] = dot_8(piece, *reinterpret_cast<const uint4*>(s.x + r * g.x_stride + c), side[j][r]);
             }
@@ -307,7 +309,7 @@ class WeightParts {
             float piece[8];
             load(piece, static_cast<const float*>(w) + at);
 #pragma unroll
-            for (int r = 0; r < most_rows; ++r) {
+            for (int r = 0; r < N; ++r) {
               if (r >= g.n) break;
               const auto* const x = reinterpret_cast<const __half2*>(s.x + r * g.x_stride + c);
 #pragma unroll
@@ -329,13 +331,13 @@ class WeightParts {
     finish(part, tiles);
   }
 
-  __device__ void finish_side(int part, const float (&side)[most_side_rows][most_rows]) {
+  __device__ void finish_side(int part, const float (&side)[most_side_rows][N]) {
     sync_computing();
 #pragma unroll
     for (int j = 0; j < most_side_rows; ++j) {
       if (side_row(part, j) < 0) break;
 #pragma unroll
-      for (int r = 0; r < most_rows; ++r) {
+      for (int r = 0; r < N; ++r) {
         if (r >= g.n) break;
         const float sum = warp_sum(side[j][r]);
         if (lane == 0) s.partial[(j * warps + warp) * g.n + r] = sum;
@@ -412,13 +414,13 @@ class WeightParts {
     const float sum = s.sums[(tile_index * tile_rows + r) * g.n + min(token, g.n - 1)] * x_unscale;
     float y = in_bf16(sum + (p.bias == nullptr ? 0.0f : p.bias[place.row]));
     if (lora == 0) return y;
-    float dot[most_rows] = {};
+    float dot[N] = {};
     const bf16* const b = p.lora_b + static_cast<int64_t>(place.row) * g.rank;
     const float* const u = s.u + (place.projection - first_projection(part)) * g.rank;
     for (int c = lane % 8 * 8; c < g.rank; c += 64) {
       const uint4 piece = *reinterpret_cast<const uint4*>(b + c);
 #pragma unroll
-      for (int t = 0; t < most_rows; ++t) {
+      for (int t = 0; t < N; ++t) {
         if (t >= g.n) break;
 #pragma unroll
         for (int i = 0; i < 8; ++i) dot[t] = fmaf(half_of((&piece.x)[i / 2], i % 2), u[t * lora + c + i], dot[t]);
@@ -426,13 +428,13 @@ class WeightParts {
     }
     float own = 0.0f;
 #pragma unroll
-    for (int t = 0; t < most_rows; ++t) {
+    for (int t = 0; t < N; ++t) {
       if (t >= g.n) break;
 #pragma unroll
       for (int step = 4; step > 0; step /= 2) dot[t] += __shfl_xor_sync(all_lanes, dot[t], step);
       if (t == token) own = dot[t];
     }
-    return in_bf16(p.lora_scale * own + y);
+    return in_bf16(fmaf(p.lora_scale, own, y));
   }
 
   const Args& g;
