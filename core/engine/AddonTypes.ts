@@ -9,6 +9,7 @@
  */
 
 import type { OnnxArchitecture } from '../shared/model/onnxModel.ts';
+import type { Device } from '../shared/run/device.ts';
 
 export interface Addon {
   buildInfo(): BuildInfo;
@@ -89,6 +90,8 @@ export interface BuildInfo {
 }
 
 export interface DeviceInfo {
+  /** As options name it. */
+  device: Device;
   kind: 'cpu' | 'cuda';
   name: string;
   /** Logical cores, or streaming multiprocessors. */
@@ -356,7 +359,7 @@ export interface OpenModelOptions {
   checkpointDir?: string;
   threads?: number;
   /** Where it computes; `cpu` by default. */
-  device?: 'cpu' | 'cuda';
+  device?: Device;
 }
 
 export interface AddonModel {
@@ -625,7 +628,8 @@ export interface TrainOptions {
   lr: number;
   schedule: 'constant' | 'linear' | 'cosine';
   warmupRatio: number;
-  optimizer: 'adamw' | 'adamw8bit';
+  /** `paged_…` keeps the state in host memory, with the same bits. */
+  optimizer: 'adamw' | 'adamw8bit' | 'paged_adamw' | 'paged_adamw8bit';
   beta1: number;
   beta2: number;
   eps: number;
@@ -633,6 +637,8 @@ export interface TrainOptions {
   /** 0: no clipping. */
   maxGradNorm: number;
   recompute: boolean;
+  /** Of so many layers, the first ones; left out: all. */
+  recomputeLayers?: number;
 
   seed: number;
   /** 0: only before the first and after the last step. */
@@ -642,7 +648,7 @@ export interface TrainOptions {
   keepCheckpoints: number;
   /** 0: one per core. */
   threads: number;
-  device: 'cpu' | 'cuda';
+  device: Device;
   /** Strings that go into each checkpoint's manifest: hashes of base model and mix. */
   identity: Record<string, string>;
 }
@@ -651,6 +657,8 @@ export interface TrainOptions {
 export interface TrainListener {
   /** loading, probing, evaluating, training, saving, paused, finished. */
   onPhase(phase: TrainPhase): void;
+  /** Bytes of the base model's files that were read, a few times a second. */
+  onLoading(done: number, total: number): void;
   /** When the model stands, before the first step. */
   onOpened(opened: SessionOpened): void;
   onStep(metrics: StepMetrics): void;
@@ -732,8 +740,11 @@ export interface TrainingPlan {
     trainable: number;
     total: number;
   };
+  /** Where the run computes: on a GPU all that it holds there, the driver's own included. */
   memory: { item: string; bytes: number }[];
   totalMemoryBytes: number;
+  /** What a run on a GPU takes of the machine's own memory; 0 on the CPU, where `memory` is all. */
+  hostMemoryBytes: number;
   checkpointBytes: number;
   rows: number;
   steps: number;

@@ -29,6 +29,8 @@ import type {
 /** What a training engine tells while it lives. Steps come in batches, in order. */
 export interface TrainingListener {
   onPhase(phase: TrainPhase): void;
+  /** Bytes of the base model that were read. */
+  onLoading(done: number, total: number): void;
   /** The model stands; comes before the first step. */
   onOpened(opened: SessionOpened): void;
   onSteps(steps: StepMetrics[]): void;

@@ -34,6 +34,7 @@ import { loadAddon } from './loadAddon.ts';
 interface Record extends TrainingListener {
   opened: (SessionOpened & { atStep: number })[];
   phases: string[];
+  loaded: [done: number, total: number];
   batches: number;
   steps: StepMetrics[];
   evaluations: EvaluationMetrics[];
@@ -47,6 +48,7 @@ function recorder(): Record {
   const record: Record = {
     opened: [],
     phases: [],
+    loaded: [0, 0],
     batches: 0,
     steps: [],
     evaluations: [],
@@ -57,6 +59,7 @@ function recorder(): Record {
         if (record.steps.length >= step) resolve();
       }),
     onPhase: (phase) => record.phases.push(phase),
+    onLoading: (done, total) => void (record.loaded = [done, total]),
     onOpened: (opened) => record.opened.push({ ...opened, atStep: record.steps.length }),
     onSteps(steps) {
       record.batches++;
@@ -110,6 +113,7 @@ describe.runIf(needs('addon'))('engine processes', () => {
     expect(record.opened).toEqual([{ stepZeroDifference: 0, quantizationDifference: null, atStep: 0 }]);
     expect(record.checkpoints.map(({ step }) => step)).toEqual([6]);
     expect([record.phases[0], record.phases.at(-1)]).toEqual(['loading', 'finished']);
+    expect(record.loaded[1]).toBeGreaterThan(10_000);
   });
 
   test('a run pauses, goes on, stops with a checkpoint, and resumes from it', async () => {
@@ -203,7 +207,7 @@ describe.runIf(needs('addon'))('engine processes', () => {
       host,
       `import { createEngines } from ${JSON.stringify(fileURLToPath(new URL('client.ts', import.meta.url)))};
        const engine = createEngines().startTraining(${JSON.stringify(asked)}, {
-         onPhase() {}, onOpened() {}, onEvaluation() {}, onCheckpoint() {}, onLog() {},
+         onPhase() {}, onLoading() {}, onOpened() {}, onEvaluation() {}, onCheckpoint() {}, onLog() {},
          onSteps: () => process.stdout.write(engine.pid + '\\n'),
        }, ${JSON.stringify(runDir)});`,
     );

@@ -52,7 +52,7 @@ describe.runIf(needs('addon'))('an environment that ends', () => {
        const given = ${JSON.stringify(given)};
        const addon = loadAddon();
        const silent = () => {};
-       const listener = { onPhase: silent, onOpened: silent, onStep: silent, onEvaluation: silent, onCheckpoint: silent, onLog: silent };
+       const listener = { onPhase: silent, onLoading: silent, onOpened: silent, onStep: silent, onEvaluation: silent, onCheckpoint: silent, onLog: silent };
        /** A run, an answer and a hash, all under way. */
        async function work(told: () => void) {
          const tokenizer = await addon.openTokenizer(given.tokenizer);

@@ -175,6 +175,7 @@ describe.runIf(needs('addon', 'ONNX exports held to the engine'))('ONNX exports'
     const silent = () => {};
     const listener = {
       onPhase: silent,
+      onLoading: silent,
       onOpened: silent,
       onStep: silent,
       onEvaluation: silent,

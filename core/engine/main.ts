@@ -5,15 +5,13 @@
  */
 import { connectToParent } from '../process/parentLink.ts';
 import { CaravanError } from '../shared/contract/errors.ts';
+import { deviceFailedExitCode } from '../shared/run/crashCard.ts';
 import type { TrainOptions } from './AddonTypes.ts';
 import { loadAddon } from './loadAddon.ts';
 import { requests, toEngineSchema, type FromEngine, type RequestName } from './protocol.ts';
 import { claimRun } from './runClaim.ts';
 import { serveInference, type ServedInference } from './serveInference.ts';
 import { serveTraining, type ServedTraining } from './serveTraining.ts';
-
-/** A GPU's context that failed once fails every later call of its process; the host starts another at the next request. */
-const deviceFailedExitCode = 70;
 
 const link = connectToParent({ type: 'beat' } satisfies FromEngine);
 const send = (message: FromEngine) => link.send(message);
@@ -44,7 +42,7 @@ async function train(options: TrainOptions, runDir: string | null): Promise<void
     // Where a host cannot know the id of a process that it has just started (Electron), this is the first to claim.
     if (runDir !== null) claimRun(runDir, process.pid);
     training = serveTraining(loadAddon(), options, runDir, send);
-    await training.ended;
+    if ((await training.ended) === 'device_failed') process.exit(deviceFailedExitCode);
   } catch (error) {
     const failed = { type: 'failed', error: CaravanError.from(error).toData() } as const;
     await send({ type: 'told', line: 0, told: failed });

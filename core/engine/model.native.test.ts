@@ -45,6 +45,7 @@ describe.runIf(needs('addon'))('the addon runs a model', () => {
     const run = tinyTraining({ modelDir, trainShard, checkpointDir: join(folder, 'checkpoints') });
     const listener = {
       onPhase: silent,
+      onLoading: silent,
       onOpened: silent,
       onStep: silent,
       onEvaluation: silent,

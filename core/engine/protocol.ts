@@ -13,6 +13,7 @@ import {
   mergeBases,
 } from '../shared/model/export.ts';
 import { onnxProviderSchema } from '../shared/model/onnxModel.ts';
+import { devices } from '../shared/run/device.ts';
 import { cudaStatusSchema } from '../shared/run/cudaStatus.ts';
 import type {
   BuildInfo,
@@ -107,6 +108,7 @@ const trainingPlan: z.ZodType<TrainingPlan> = z.object({
   }),
   memory: z.array(z.object({ item: z.string(), bytes: z.number() })),
   totalMemoryBytes: z.number(),
+  hostMemoryBytes: z.number(),
   checkpointBytes: z.number(),
   rows: z.number(),
   steps: z.number(),
@@ -147,6 +149,7 @@ const prompt = z.object({
 });
 
 const deviceInfo: z.ZodType<DeviceInfo> = z.object({
+  device: z.enum(devices),
   kind: z.enum(['cpu', 'cuda']),
   name: z.string(),
   units: z.number(),
@@ -300,6 +303,8 @@ export const fromEngineSchema = z.discriminatedUnion('type', [
     done: z.number(),
     total: z.number(),
   }),
+  /** How much of the base model a training run has read. */
+  z.object({ type: z.literal('loading'), done: z.number(), total: z.number() }),
   /** `line`: number of the last line of the journal that this is in; steps have one each. */
   z.object({ type: z.literal('told'), line: z.number(), told: toldSchema }),
 ]);

@@ -11,6 +11,7 @@ import { renderTemplate, type TemplatePiece } from '../shared/dataset/template.t
 import { isOnnxFolder } from '../onnx/format/isOnnxFolder.ts';
 import { openOnnxModel, type ChatModel } from '../onnx/session/openOnnxModel.ts';
 import { findProviders, loadRuntime } from '../onnx/session/runtime.ts';
+import type { Device } from '../shared/run/device.ts';
 import { graphFile, type OnnxProvider } from '../shared/model/onnxModel.ts';
 import type { Addon, AddonTokenizer, OpenModelOptions } from './AddonTypes.ts';
 import { exportModel } from './exportModel.ts';
@@ -48,9 +49,9 @@ type Handlers = {
  * A plain model that is not stored in f32 computes in bf16 on a GPU, whose matrix units are made for it; a run's model
  * computes as it was trained.
  */
-function placed(options: OpenModelOptions, device: 'cpu' | 'cuda'): OpenModelOptions {
+function placed(options: OpenModelOptions, device: Device): OpenModelOptions {
   const plain = options.checkpointDir === undefined && options.baseDtype !== 'f32';
-  return { ...options, device, ...(device === 'cuda' && plain && { computeDtype: 'bf16' }) };
+  return { ...options, device, ...(device !== 'cpu' && plain && { computeDtype: 'bf16' }) };
 }
 
 export function serveInference(addon: Addon): ServedInference {
@@ -62,12 +63,12 @@ export function serveInference(addon: Addon): ServedInference {
   const answers = new Map<string, { cancelled: boolean; model: ChatModel | null }>();
 
   /** The GPU where there is one. Asked once: none comes or goes while an engine lives, and the driver takes a while. */
-  let usualDevice: Promise<'cpu' | 'cuda'> | undefined;
+  let usualDevice: Promise<Device> | undefined;
 
-  function findUsualDevice(): Promise<'cpu' | 'cuda'> {
+  function findUsualDevice(): Promise<Device> {
     usualDevice ??= addon
       .devices()
-      .then((devices) => (devices.some(({ kind }) => kind === 'cuda') ? 'cuda' : 'cpu'));
+      .then((found) => found.find(({ kind }) => kind === 'cuda')?.device ?? 'cpu');
     return usualDevice;
   }
 

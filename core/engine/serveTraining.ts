@@ -10,8 +10,9 @@ export interface ServedTraining {
   stop(discard: boolean): void;
   /** The host has what was told up to this line on disk. */
   recorded(line: number): void;
-  /** Resolves when the run has ended and that is told. Never rejects. */
-  readonly ended: Promise<void>;
+  /** Resolves when the run has ended and that is told. Never rejects. A failed GPU is not told: the process ends of it,
+   * and so the run is one that was interrupted. */
+  readonly ended: Promise<'told' | 'device_failed'>;
 }
 
 /** Steps wait for one another so long, so that a fast run does not send a message for each. */
@@ -54,21 +55,31 @@ export function serveTraining(
     return send({ type: 'told', line, told });
   }
 
-  async function run(): Promise<void> {
+  async function run(): Promise<'told' | 'device_failed'> {
     try {
       const result = await trainer!.start();
       await tell({ type: 'ended', result });
     } catch (error) {
-      await tell({ type: 'failed', error: CaravanError.from(error).toData() });
+      const known = CaravanError.from(error);
+      if (known.code === 'device_failed') {
+        flush();
+        journal?.sync();
+        process.stderr.write(`error: ${options.device}: ${known.message}\n`);
+        return 'device_failed';
+      }
+      await tell({ type: 'failed', error: known.toData() });
     }
     journal?.sync();
+    return 'told';
   }
 
   let trainer: AddonTrainer | null = null;
-  let ended: Promise<void>;
+  let ended: Promise<'told' | 'device_failed'>;
   try {
     trainer = addon.createTrainer(options, {
       onPhase: (phase) => void tell({ type: 'phase', phase }),
+      // Of no use once it is over: told, but kept in no journal.
+      onLoading: (done, total) => void send({ type: 'loading', done, total }),
       onOpened: (opened) => void tell({ type: 'opened', opened }),
       onStep(metrics) {
         write({ type: 'steps', steps: [metrics] });
@@ -81,7 +92,7 @@ export function serveTraining(
     });
     ended = run();
   } catch (error) {
-    ended = tell({ type: 'failed', error: CaravanError.from(error).toData() });
+    ended = tell({ type: 'failed', error: CaravanError.from(error).toData() }).then(() => 'told' as const);
   }
 
   /** What was asked of a run that has just ended comes too late, and its end is on its way. */

@@ -53,6 +53,7 @@ export function startTraining(
       listener.onLog('warning', `a message of the engine was not understood: ${parsed.error.message}`);
       return;
     }
+    if (parsed.data.type === 'loading') listener.onLoading(parsed.data.done, parsed.data.total);
     if (parsed.data.type !== 'told') return; // a sign of life
     const { told, line } = parsed.data;
     const ended = deliver(told, listener);

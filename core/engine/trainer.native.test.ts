@@ -24,6 +24,7 @@ const wrongState = expect.objectContaining({ code: 'wrong_state' }) as Error;
 interface Record extends TrainListener {
   opened: (SessionOpened & { atStep: number })[];
   phases: TrainPhase[];
+  loaded: [done: number, total: number];
   steps: StepMetrics[];
   evaluations: EvaluationMetrics[];
   checkpoints: CheckpointInfo[];
@@ -33,10 +34,12 @@ function recorder(onStep: (step: StepMetrics) => void = () => {}): Record {
   const record: Record = {
     opened: [],
     phases: [],
+    loaded: [0, 0],
     steps: [],
     evaluations: [],
     checkpoints: [],
     onPhase: (phase) => record.phases.push(phase),
+    onLoading: (done, total) => void (record.loaded = [done, total]),
     onOpened: (opened) => record.opened.push({ ...opened, atStep: record.steps.length }),
     onStep: (step) => {
       record.steps.push(step);
@@ -97,6 +100,8 @@ describe.runIf(needs('addon'))('the addon trains', () => {
     expect(record.checkpoints.map(({ step }) => step)).toEqual([4, 6]);
     expect(record.phases[0]).toBe('loading');
     expect(record.phases.at(-1)).toBe('finished');
+    expect(record.loaded[0]).toBe(record.loaded[1]);
+    expect(record.loaded[1]).toBeGreaterThan(10_000);
     expect(result.checkpoint).toBe(record.checkpoints[1]!.path);
     const listed = await addon.listCheckpoints(asked.checkpointDir);
     expect(listed.map(({ step, problem }) => [step, problem])).toEqual([

@@ -32,6 +32,7 @@ Napi::Value free_bytes(Napi::Env env, const CudaDevice& device) {
 
 Napi::Object gpu_to_js(Napi::Env env, const CudaDevice& device, const CudaStatus& status) {
   const Napi::Object gpu = Napi::Object::New(env);
+  gpu.Set("device", device.index == 0 ? "cuda" : "cuda:" + std::to_string(device.index));
   gpu.Set("kind", "cuda");
   gpu.Set("name", device.name);
   gpu.Set("units", device.multiprocessors);
@@ -98,6 +99,7 @@ Napi::Value list_devices(const Napi::CallbackInfo& info) {
     return PromiseWorker<CudaStatus>::run(info.Env(), cuda_status, [](Napi::Env env, const CudaStatus& status) {
       const SystemMemory memory = system_memory();
       const Napi::Object cpu = Napi::Object::New(env);
+      cpu.Set("device", "cpu");
       cpu.Set("kind", "cpu");
       cpu.Set("name", processor_name());
       cpu.Set("units", usable_cores());

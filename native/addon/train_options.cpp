@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "addon/options.h"
+#include "engine/model/compute_device.h"
 
 namespace caravan::addon {
 
@@ -96,12 +97,15 @@ TrainOptions to_train_options(Napi::Value value, const std::string& call) {
   options.max_steps = reader.integer_or("maxSteps", 1, max_count, 0);
   read_optimizer(reader, options);
   options.recompute = reader.flag("recompute");
+  options.recompute_layers = reader.integer_or("recomputeLayers", 1, max_count, 0);
   options.seed = static_cast<uint32_t>(reader.integer("seed", 0, std::numeric_limits<uint32_t>::max()));
   options.eval_steps = reader.integer("evalSteps", 0, max_count);
   options.save_steps = reader.integer("saveSteps", 0, max_count);
   options.keep_checkpoints = reader.integer("keepCheckpoints", 1, max_count);
   options.threads = static_cast<int>(reader.integer("threads", 0, 4096));
-  options.device = to_device(reader.text("device"), reader.name("device"));
+  const DevicePlace place = parse_device(reader.text("device"), reader.name("device"));
+  options.device = place.device;
+  options.device_index = place.index;
   options.identity = to_text_map(reader.required("identity"), reader.name("identity"));
   reader.finish();
   check_train_options(options);

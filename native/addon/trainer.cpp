@@ -15,7 +15,8 @@ namespace caravan::addon {
 
 namespace {
 
-constexpr std::array listener_methods = {"onPhase", "onOpened", "onStep", "onEvaluation", "onCheckpoint", "onLog"};
+constexpr std::array listener_methods = {"onPhase",      "onLoading",    "onOpened", "onStep",
+                                          "onEvaluation", "onCheckpoint", "onLog"};
 
 struct Creation {
   TrainOptions options;
@@ -57,6 +58,12 @@ TrainListener TrainerObject::listener_that_sends() {
       .on_phase =
           [this](const std::string& phase) {
             courier_->send([this, phase](Napi::Env env) { tell("onPhase", {text(env, phase)}); });
+          },
+      .on_loading =
+          [this](int64_t done, int64_t total) {
+            courier_->send([this, done, total](Napi::Env env) {
+              tell("onLoading", {number(env, done), number(env, total)});
+            });
           },
       .on_opened =
           [this](const SessionOpened& opened) {

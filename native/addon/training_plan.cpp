@@ -29,13 +29,14 @@ Napi::Value plan_to_js(Napi::Env env, const TrainingPlan& plan) {
   parameters.Set("trainable", number(env, plan.trainable_parameters));
   parameters.Set("total", number(env, plan.total_parameters));
   result.Set("parameters", parameters);
-  result.Set("memory", array_of(env, plan.memory, [](Napi::Env e, const MemoryItem& item) {
+  result.Set("memory", array_of(env, plan.memory.items, [](Napi::Env e, const MemoryItem& item) {
                const Napi::Object entry = Napi::Object::New(e);
                entry.Set("item", item.item);
                entry.Set("bytes", number(e, item.bytes));
                return entry;
              }));
-  result.Set("totalMemoryBytes", number(env, plan.total_memory_bytes));
+  result.Set("totalMemoryBytes", number(env, plan.memory.total));
+  result.Set("hostMemoryBytes", number(env, plan.memory.host));
   result.Set("checkpointBytes", number(env, plan.checkpoint_bytes));
   result.Set("rows", number(env, plan.rows));
   result.Set("steps", number(env, plan.steps));
@@ -60,9 +61,12 @@ int64_t program_bytes = 0;
 
 TrainingPlan plan_with_program(const TrainOptions& options) {
   TrainingPlan plan = plan_training(options);
-  if (options.device != Device::cpu) return plan;  // a GPU's memory holds no program
-  plan.memory.push_back({"program", program_bytes});
-  plan.total_memory_bytes += program_bytes;
+  if (options.device != Device::cpu) {
+    plan.memory.host += program_bytes;  // a GPU's memory holds no program
+    return plan;
+  }
+  plan.memory.items.push_back({"program", program_bytes});
+  plan.memory.total += program_bytes;
   return plan;
 }
 

@@ -3,8 +3,11 @@
 // fine-tuning and sparse upcycling) beside them.
 //
 //   orderings_bench MODEL ROWS.jsonl ORDER.jsonl [--device cuda] [--base bf16|nf4] [--configs lora,pesc4,pesc8,pesc16]
-//                   [--seeds 0,1,2] [--optimizer adamw|adamw8bit] [--train-dtype f32|bf16] [--steps N] [--json FILE]
+//                   [--seeds 0,1,2] [--optimizer adamw|adamw8bit] [--train-dtype f32|bf16] [--steps N]
+//                   [--kl pesc8,upcycle8] [--json FILE]
 //
+// --kl: of two of the configurations, how far the second's predictions of the held-out answers are from the first's: the
+// mean over tokens of KL(first || second) in nats, for each seed.
 // MODEL: a Hugging Face folder or a GGUF file. ROWS: {split, source, first_target, ids} a line; ORDER: {seed, epoch,
 // order} a line. Each batch of 16 rows is cut into its 8 shortest rows and the rest. One JSON line a run, to FILE too.
 #include <algorithm>
@@ -23,7 +26,9 @@
 #include "engine/model/compute_device.h"
 #include "engine/model/decoder.h"
 #include "engine/train/adamw.h"
+#include "engine/train/gradient_clip.h"
 #include "engine/train/micro_batch.h"
+#include "kernels/cuda_devices.h"
 #include "kernels/philox.h"
 #include "kernels/transfer.h"
 
@@ -34,7 +39,7 @@ namespace {
 
 constexpr int64_t batch_rows = 16;
 constexpr float peak_lr = 2e-4f;
-constexpr double max_norm = 0.3;
+constexpr float max_norm = 0.3f;
 constexpr int64_t warmup = 5;
 
 struct Row {
@@ -81,6 +86,9 @@ struct Settings {
   bool eight_bit = false;
   DType train_dtype = DType::f32;
   int64_t steps = 0;
+  std::string kl;
+  std::string uuid;          // of the GPU
+  uint64_t used_before = 0;  // there, before this process took any
 };
 
 std::vector<std::string> split(const std::string& list) {
@@ -106,6 +114,7 @@ Settings parse(int argc, char** argv) {
     if (name == "--seeds") settings.seeds = value;
     if (name == "--optimizer") settings.eight_bit = value == "adamw8bit";
     if (name == "--train-dtype") settings.train_dtype = value == "bf16" ? DType::bf16 : DType::f32;
+    if (name == "--kl") settings.kl = value;
     if (name == "--steps") settings.steps = std::stoll(value);
     if (name == "--json") settings.json = value;
   }
@@ -138,7 +147,7 @@ MicroBatch pack(const std::vector<const Row*>& rows, size_t first, size_t last) 
 class Run {
  public:
   Run(const Exec& exec, const Data& data, const Settings& settings, const std::string& config, int64_t seed)
-      : exec_(exec), data_(data), settings_(settings), config_(config), seed_(seed) {}
+      : exec_(exec), data_(data), settings_(settings), config_(config), seed_(seed), clip_(exec.device) {}
 
   Json run() {
     const auto config = read_config();
@@ -157,13 +166,27 @@ class Run {
       result["optimizer"] = settings_.eight_bit ? "adamw8bit" : "adamw";
       result["trainDtype"] = settings_.train_dtype == DType::f32 ? "f32" : "bf16";
       result["trainable"] = set_->count();
+      result["parameters"] = config.parameter_count() + added_parameters();
       train(result);
     }
     evaluate(result);
     return result;
   }
 
+  std::shared_ptr<const Model> model() const { return model_; }
+
  private:
+  /// Beside the dense model's: of replaced FFNs what is more than one copy.
+  int64_t added_parameters() const {
+    int64_t added = 0;
+    for (const Parameter& parameter : set_->parameters()) {
+      if (parameter.group == ParameterGroup::base) continue;
+      const bool expert = parameter.group == ParameterGroup::expert;
+      added += parameter.count - (expert ? parameter.count / parameter.shape[0] : 0);
+    }
+    return added;
+  }
+
   ModelConfig read_config() const { return read_model_config(settings_.model); }
 
   int64_t longest() const {
@@ -184,9 +207,9 @@ class Run {
   void train(Json& result) {
     const std::unique_ptr<Decoder> decoder = make_decoder(batch_rows / 2 * longest());
     AdamWSettings adamw;
-    adamw.eight_bit = settings_.eight_bit;
+    adamw.kind.eight_bit = settings_.eight_bit;
     adamw.seed = static_cast<uint32_t>(seed_);
-    AdamW optimizer(*set_, adamw);
+    AdamW optimizer(exec_, *set_, adamw);
     int64_t step = 0, tokens = 0;
     const auto start = std::chrono::steady_clock::now();
     for (const std::vector<int32_t>& order : data_.orders.at(seed_)) {
@@ -206,11 +229,14 @@ class Run {
     result["steps"] = step;
     result["tokensPerSecond"] = std::round(static_cast<double>(tokens) / seconds);
     result["decoderBytes"] = decoder->memory_bytes();
+    // While everything that training holds is there.
+    if (const auto gpu = sample_gpu(settings_.uuid)) result["gpuBytes"] = gpu->used_bytes - settings_.used_before;
   }
 
   int64_t train_step(Decoder& decoder, AdamW& optimizer, const std::vector<const Row*>& rows, int64_t step) {
     const MicroBatch whole = pack(rows, 0, rows.size());
     set_->zero_gradients(exec_);
+    decoder.begin_step();
     StepPlace place;
     place.seed = static_cast<uint32_t>(seed_);
     place.step = static_cast<uint32_t>(step);
@@ -218,12 +244,11 @@ class Run {
     for (size_t first = 0; first < rows.size(); first += batch_rows / 2) {
       const MicroBatch micro = pack(rows, first, std::min(first + batch_rows / 2, rows.size()));
       place.balance_weight = static_cast<float>(static_cast<double>(micro.size()) / static_cast<double>(whole.size()));
-      decoder.forward_backward(micro.tokens(), micro.targets(), place);
+      decoder.accumulate(micro.tokens(), micro.targets(), place);
       place.micro += 1;
     }
-    const double norm = gradient_norm(exec_, *set_);
     const float lr = peak_lr * std::min(1.0f, static_cast<float>(step) / warmup);
-    optimizer.update(exec_, *set_, lr, static_cast<float>(std::min(1.0, max_norm / (norm + 1e-6))), step);
+    optimizer.update(exec_, *set_, lr, clip_.measure(exec_, *set_, decoder.squared_losses(), max_norm), step);
     return whole.size();
   }
 
@@ -294,14 +319,65 @@ class Run {
   const Settings& settings_;
   std::string config_;
   int64_t seed_;
+  GradientClip clip_;
   std::shared_ptr<TrainableSet> set_;
   std::shared_ptr<const Model> model_;
 };
 
+/// Mean over the targets of held-out rows of KL(first || second).
+double mean_divergence(const Exec& exec, const Data& data, const std::shared_ptr<const Model>& first,
+                       const std::shared_ptr<const Model>& second) {
+  const int64_t vocab = first->config().vocab_size;
+  size_t longest = 0;
+  for (const Row& row : data.held) longest = std::max(longest, row.ids.size());
+  DecoderOptions options;
+  options.activation = DType::bf16;
+  options.recompute = true;
+  options.max_tokens = options.max_targets = static_cast<int64_t>(longest);
+  Decoder decoders[2] = {Decoder(exec, first, options), Decoder(exec, second, options)};
+  double sum = 0.0;
+  int64_t tokens = 0;
+  std::vector<float> logits[2];
+  for (const Row& row : data.held) {
+    const MicroBatch batch = pack({&row}, 0, 1);
+    const Targets targets = batch.targets();
+    for (int which = 0; which < 2; ++which) {
+      logits[which].resize(static_cast<size_t>(targets.count * vocab));
+      decoders[which].logits(batch.tokens(), targets.rows, targets.count, logits[which].data());
+    }
+    std::vector<double> each(static_cast<size_t>(targets.count));
+    parallel_for({Device::cpu, exec.pool}, targets.count, 1, [&](int64_t from, int64_t to) {
+      for (int64_t t = from; t < to; ++t) {
+        const float* p = logits[0].data() + t * vocab;
+        const float* q = logits[1].data() + t * vocab;
+        const auto log_sum = [&](const float* x) {
+          const double most = *std::max_element(x, x + vocab);
+          double total = 0.0;
+          for (int64_t i = 0; i < vocab; ++i) total += std::exp(x[i] - most);
+          return most + std::log(total);
+        };
+        const double of_p = log_sum(p), of_q = log_sum(q);
+        double divergence = 0.0;
+        for (int64_t i = 0; i < vocab; ++i) divergence += std::exp(p[i] - of_p) * ((p[i] - of_p) - (q[i] - of_q));
+        each[static_cast<size_t>(t)] = divergence;
+      }
+    });
+    for (const double one : each) sum += one;
+    tokens += targets.count;
+  }
+  return sum / static_cast<double>(tokens);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) try {
-  const Settings settings = parse(argc, argv);
+  Settings settings = parse(argc, argv);
+  if (settings.device == Device::cuda) {
+    for (const CudaDevice& gpu : cuda_status().devices) {
+      if (gpu.index == 0) settings.uuid = gpu.uuid;
+    }
+    if (const auto gpu = sample_gpu(settings.uuid)) settings.used_before = gpu->used_bytes;
+  }
   const Data data = read_data(settings.rows, settings.order);
   const ComputeDevice device(settings.device, 0);
   std::ofstream file;
@@ -313,8 +389,17 @@ int main(int argc, char** argv) try {
   };
   tell(Run(device.exec(), data, settings, "base", 0).run());
   for (const std::string& seed : split(settings.seeds)) {
+    const std::vector<std::string> compared = split(settings.kl);
+    std::map<std::string, std::shared_ptr<const Model>> kept;
     for (const std::string& config : split(settings.configs)) {
-      tell(Run(device.exec(), data, settings, config, std::stoll(seed)).run());
+      Run run(device.exec(), data, settings, config, std::stoll(seed));
+      tell(run.run());
+      if (std::find(compared.begin(), compared.end(), config) != compared.end()) kept[config] = run.model();
+    }
+    if (kept.size() == 2) {
+      tell({{"kl", settings.kl},
+            {"seed", std::stoll(seed)},
+            {"nats", mean_divergence(device.exec(), data, kept[compared[0]], kept[compared[1]])}});
     }
   }
   return 0;

@@ -1,7 +1,7 @@
 // Tokens per second of one training micro-batch over a model with random weights (speed does not depend on the values):
 //
 //   train_bench [--shape smollm2-135m] [--layers N] [--device cpu|cuda] [--method lora] [--base bf16] [--compute f32]
-//               [--train-dtype f32] [--optimizer adamw|adamw8bit] [--experts 8] [--top-k 2] [--adapter-dim 64]
+//               [--train-dtype f32] [--optimizer [paged_]adamw|adamw8bit] [--experts 8] [--top-k 2] [--adapter-dim 64]
 //               [--rank 64] [--dropout 0.1] [--tokens 512] [--rows 4] [--recompute [--keep-outputs]] [--threads 0]
 //               [--steps 3 | --seconds S] [--forward] [--times] [--json FILE]
 //
@@ -22,6 +22,7 @@
 #include "engine/model/compute_device.h"
 #include "engine/model/decoder.h"
 #include "engine/train/adamw.h"
+#include "engine/train/gradient_clip.h"
 #include "engine/train/micro_batch.h"
 #include "kernels/kernel_times.h"
 #include "kernels/philox.h"
@@ -40,7 +41,7 @@ struct Settings {
   BaseDType base = BaseDType::bf16;
   DType compute = DType::f32;
   DType train_dtype = DType::f32;
-  bool eight_bit = false;
+  std::string optimizer = "adamw";
   int64_t tokens = 512;
   int64_t rows = 4;
   bool recompute = false;
@@ -92,7 +93,7 @@ Settings parse(int argc, char** argv) {
     if (name == "--base") settings.base = parse_base_dtype(value);
     if (name == "--compute") settings.compute = parse_dtype(value);
     if (name == "--train-dtype") settings.train_dtype = parse_dtype(value);
-    if (name == "--optimizer") settings.eight_bit = value == "adamw8bit";
+    if (name == "--optimizer") settings.optimizer = value;
     if (name == "--tokens") settings.tokens = std::stoll(value);
     if (name == "--rows") settings.rows = std::stoll(value);
     if (name == "--threads") settings.threads = std::stoi(value);
@@ -203,8 +204,9 @@ int main(int argc, char** argv) try {
   options.max_targets = batch.target_count();
   Decoder decoder(exec, model, options);
   AdamWSettings adamw;
-  adamw.eight_bit = settings.eight_bit;
-  AdamW optimizer(*set, adamw);
+  adamw.kind = parse_adamw_kind(settings.optimizer);
+  AdamW optimizer(exec, *set, adamw);
+  GradientClip clip(exec.device);
   synchronize(exec);
 
   std::printf("%s, %s, %s, base %s, compute %s, %lld x %lld tokens, %d threads, set up in %.1f s\n",
@@ -233,8 +235,7 @@ int main(int argc, char** argv) try {
     both_times.push_back(seconds_since(start));
     loss = 0.0;
     for (const float one : result.losses) loss += one / static_cast<double>(batch.target_count());
-    gradient_norm(exec, *set);
-    optimizer.update(exec, *set, 1e-4f, 1.0f, step);
+    optimizer.update(exec, *set, 1e-4f, clip.measure(exec, *set, decoder.squared_losses(), 0.3f), step);
     synchronize(exec);
     step_times.push_back(seconds_since(start));
     processor = processor_seconds() - processor_start;
@@ -288,7 +289,7 @@ int main(int argc, char** argv) try {
                                          {"base", base_dtype_name(settings.base)},
                                          {"compute", settings.compute == DType::f32 ? "f32" : "bf16"},
                                          {"trainDtype", settings.train_dtype == DType::f32 ? "f32" : "bf16"},
-                                         {"optimizer", settings.eight_bit ? "adamw8bit" : "adamw"},
+                                         {"optimizer", settings.optimizer},
                                          {"rows", settings.rows},
                                          {"tokens", settings.tokens},
                                          {"recompute", settings.recompute},

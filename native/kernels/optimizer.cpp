@@ -26,8 +26,9 @@ void squared_norm_add(const Exec& exec, double* sum, ConstPtr g, int64_t count) 
   CARAVAN_DISPATCH(squared_norm_add, exec, sum, g, count);
 }
 
-void clip_scale(const Exec& exec, float* scale, double* norm, const double* squared, float max_norm) {
-  CARAVAN_DISPATCH(clip_scale, exec, scale, norm, squared, max_norm);
+void clip_scale(const Exec& exec, float* scale, double* norm, const double* squared, const double* losses,
+                float max_norm) {
+  CARAVAN_DISPATCH(clip_scale, exec, scale, norm, squared, losses, max_norm);
 }
 
 void stochastic_round(const Exec& exec, bf16* y, const float* x, int64_t count, uint32_t seed, uint32_t step,

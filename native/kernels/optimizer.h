@@ -18,6 +18,7 @@ struct AdamWOptions {
   const float* device_gradient_scale = nullptr;
   uint32_t seed = 0;       // stochastic rounding of bf16 parameters: key (seed, step)
   uint32_t parameter = 0;  // index of the parameter tensor, in the counter
+  int64_t first = 0;       // where p begins in its tensor, in the counter; a multiple of 4
 };
 
 constexpr int64_t adamw8bit_block = 256;
@@ -36,8 +37,10 @@ double squared_norm(const Exec& exec, ConstPtr g, int64_t count);
 /// *sum (device memory) += the same, without waiting.
 void squared_norm_add(const Exec& exec, double* sum, ConstPtr g, int64_t count);
 /// Clipping without waiting; all in device memory. *norm = sqrt(*squared); *scale = min(1, max_norm / (norm + 1e-6)), as
-/// torch.nn.utils.clip_grad_norm_ has it, or 1 where max_norm is 0; NaN where the norm is not finite.
-void clip_scale(const Exec& exec, float* scale, double* norm, const double* squared, float max_norm);
+/// torch.nn.utils.clip_grad_norm_ has it, or 1 where max_norm is 0; NaN where the norm or `*losses`, a sum over the step's
+/// losses, is not finite.
+void clip_scale(const Exec& exec, float* scale, double* norm, const double* squared, const double* losses,
+                float max_norm);
 
 /// y (count) = bf16(x), rounded up with the probability of the remainder by the 16 random bits of element i:
 /// philox(seed, step, (i / 4) low, (i / 4) high, stochastic_rounding | parameter, micro).word[i % 4] >> 16.

@@ -16,8 +16,12 @@ void synchronize(const Exec& exec);
 
 namespace cpu {
 
-void upload(const Exec&, void* to, const void* from, size_t bytes) {
-  if (bytes > 0) std::memcpy(to, from, bytes);
+void upload(const Exec& exec, void* to, const void* from, size_t bytes) {
+  constexpr int64_t grain = 1 << 20;
+  parallel_for(exec, static_cast<int64_t>(bytes), grain, [&](int64_t first, int64_t last) {
+    std::memcpy(static_cast<char*>(to) + first, static_cast<const char*>(from) + first,
+                static_cast<size_t>(last - first));
+  });
 }
 void download(const Exec&, void* to, const void* from, size_t bytes) {
   if (bytes > 0) std::memcpy(to, from, bytes);

@@ -78,6 +78,39 @@ TEST_CASE("bf16 parameters are the f32 update rounded stochastically by the coun
   }
 }
 
+TEST_CASE("a tensor that is updated piece by piece has the bits of one that is updated at once") {
+  const int64_t count = 2100, cut = 1024;
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const TypedArray g(dtype, count, 2);
+    TypedArray whole(dtype, count, 1), whole8 = whole, p = whole, p8 = whole;
+    TypedArray m(DType::f32, count), v(DType::f32, count), m2 = m, v2 = v;
+    std::vector<uint8_t> state1(count), state2(count), other1(count), other2(count);
+    std::vector<float> absmax1(9), absmax2(9), largest1(9), largest2(9);
+    for (int64_t step = 1; step <= 3; ++step) {
+      AdamWOptions options = options_at(step, 0.1f);
+      adamw_update({}, whole.ptr(), g.ptr(), m.floats(), v.floats(), count, options);
+      adamw8bit_update({}, whole8.ptr(), g.ptr(), state1.data(), state2.data(), absmax1.data(), absmax2.data(), count,
+                       options);
+      for (const int64_t first : {int64_t{0}, cut}) {
+        const int64_t some = first == 0 ? cut : count - cut;
+        options.first = first;
+        adamw_update({}, p.ptr().at(first), g.ptr().at(first), m2.floats() + first, v2.floats() + first, some, options);
+        adamw8bit_update({}, p8.ptr().at(first), g.ptr().at(first), other1.data() + first, other2.data() + first,
+                         largest1.data() + first / adamw8bit_block, largest2.data() + first / adamw8bit_block, some,
+                         options);
+      }
+    }
+    CHECK(p.bytes == whole.bytes);
+    CHECK(p8.bytes == whole8.bytes);
+    CHECK(m2.bytes == m.bytes);
+    CHECK(v2.bytes == v.bytes);
+    CHECK(other1 == state1);
+    CHECK(other2 == state2);
+    CHECK(largest1 == absmax1);
+    CHECK(largest2 == absmax2);
+  }
+}
+
 TEST_CASE("clipping by a scale in memory is clipping by its value, and a norm that is not finite updates nothing") {
   const int64_t count = 700;
   const TypedArray start(DType::f32, count, 1), g(DType::f32, count, 2);
@@ -88,7 +121,10 @@ TEST_CASE("clipping by a scale in memory is clipping by its value, and a norm th
     for (const float max_norm : {1.0f, 0.0f}) {
       float scale = 0.0f;
       double norm = 0.0;
-      clip_scale({}, &scale, &norm, &sum, max_norm);
+      const double losses = 3.0, broken = NAN;
+      clip_scale({}, &scale, &norm, &sum, &broken, max_norm);
+      CHECK(std::isnan(scale));
+      clip_scale({}, &scale, &norm, &sum, &losses, max_norm);
       const double expected = max_norm == 0.0f ? 1.0 : std::min(1.0, max_norm / (std::sqrt(sum) + 1e-6));
       TypedArray p = start, p8 = start, by_value = start, by_value8 = start;
       TypedArray m(DType::f32, count), v(DType::f32, count), m2 = m, v2 = v;
@@ -267,9 +303,9 @@ TEST_CASE("embeddings, small tensors and vectors keep 32-bit state; vectors do n
     for (int64_t i = 0; i < parameter.count; ++i) parameter.value.as<float>()[i] = 2.0f;
   }
   AdamWSettings settings;
-  settings.eight_bit = true;
+  settings.kind.eight_bit = true;
   settings.weight_decay = 0.5f;
-  AdamW optimizer(*set, settings);
+  AdamW optimizer({}, *set, settings);
   int eight_bit = 0, wide = 0;
   for (const StateArray& array : optimizer.arrays()) {
     if (array.name.ends_with(".state1")) {

@@ -201,7 +201,7 @@ EngineRun run_recorded(const RecordedCase& recorded, const RunOptions& options) 
   Decoder decoder(exec, session.model, decoder_options);
   AdamWSettings settings;
   settings.weight_decay = recorded.weight_decay;
-  AdamW optimizer(*session.set, settings);
+  AdamW optimizer(exec, *session.set, settings);
 
   EngineRun run;
   run.before = copy_values(*session.set);

@@ -8,6 +8,7 @@
 #include "engine/io/safetensors.h"
 #include "engine/model/decoder.h"
 #include "engine/train/adamw.h"
+#include "engine/train/gradient_clip.h"
 #include "tiny_model.h"
 
 namespace caravan::test {

@@ -96,11 +96,10 @@ TEST_CASE("the trainer's steps of the other methods, started where PyTorch start
     REQUIRE(plan.total_steps() == 10);
     std::vector<double> loss, balance;
     for (int64_t step = 1; step <= 10; ++step) {
-      const auto gradients = accumulate_gradients(session, options, plan.rows(step), step, [] { return true; });
-      REQUIRE(gradients.has_value());
-      REQUIRE(gradients->batch.micro_batches.size() == 2);
-      loss.push_back(gradients->loss);
-      balance.push_back(gradients->balance_loss);
+      const StepGradients gradients = make_gradients(session, options, plan, step);
+      REQUIRE(gradients.batch.micro_batches.size() == 2);
+      loss.push_back(gradients.loss);
+      balance.push_back(gradients.balance_loss);
       const double norm = gradient_norm(session.exec, *session.set);
       const auto scale = static_cast<float>(std::min(1.0, recorded.max_grad_norm / (norm + 1e-6)));
       session.optimizer->update(session.exec, *session.set, recorded.lr, scale, step);

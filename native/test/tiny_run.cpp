@@ -103,6 +103,11 @@ Told train(const TrainOptions& options, int64_t stop_at, bool discard) {
   return told;
 }
 
+StepGradients make_gradients(TrainingSession& session, const TrainOptions& options, StepPlan& plan, int64_t step) {
+  auto batch = enqueue_gradients(session, options, plan.rows(step), step, [] { return true; });
+  return collect_gradients(session, options, std::move(*batch));
+}
+
 std::string read_file(const std::string& path) {
   std::ifstream stream(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(stream), {}};

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/train/train_step.h"
 #include "engine/train/trainer.h"
 #include "tiny_model.h"
 
@@ -54,6 +55,9 @@ struct Told {
 
 /// Runs on this thread. `stop_at` > 0: stops after that step, with a checkpoint unless `discard`.
 Told train(const TrainOptions& options, int64_t stop_at = 0, bool discard = false);
+
+/// The gradients of one step, and what it found.
+StepGradients make_gradients(TrainingSession& session, const TrainOptions& options, StepPlan& plan, int64_t step);
 
 std::string read_file(const std::string& path);
 void write_file(const std::string& path, const std::string& text);

@@ -16,7 +16,7 @@ namespace {
 const Method all_methods[] = {Method::lora, Method::pesc, Method::full, Method::upcycle};
 
 int64_t bytes_of(const TrainingPlan& plan, const std::string& item) {
-  for (const MemoryItem& one : plan.memory) {
+  for (const MemoryItem& one : plan.memory.items) {
     if (one.item == item) return one.bytes;
   }
   FAIL("the plan has no item " << item);
@@ -108,8 +108,8 @@ TEST_CASE("planned memory is within a tenth of what a session holds, item by ite
               doctest::Approx(static_cast<double>(session.decoder->memory_bytes())).epsilon(0.1));
 
         int64_t sum = 0;
-        for (const MemoryItem& one : plan.memory) sum += one.bytes;
-        CHECK(plan.total_memory_bytes == sum);
+        for (const MemoryItem& one : plan.memory.items) sum += one.bytes;
+        CHECK(plan.memory.total == sum);
 
         int64_t checkpoint = 0;
         for (const TensorToWrite& tensor : trainable_tensors(*session.set)) checkpoint += tensor.data.size();
@@ -130,7 +130,7 @@ TEST_CASE("a micro-batch is planned for no more bins than a step has, and a run 
   const Told run = train(options);
   options.micro_batch_size = 4000;
   const TrainingPlan capped = plan_training(options);
-  CHECK(capped.total_memory_bytes == exact.total_memory_bytes);
+  CHECK(capped.memory.total == exact.memory.total);
   CHECK(probe_training(options).step_ms > 0.0);
   options.checkpoint_dir = folder.path("more");
   const Told more = train(options);

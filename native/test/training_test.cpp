@@ -70,9 +70,8 @@ FirstStep first_step(const TrainOptions& options) {
   TrainingSession session = open_training_session(options);
   perturb(session.exec, *session.set);
   StepPlan plan(*session.train, options);
-  auto step = accumulate_gradients(session, options, plan.rows(1), 1, [] { return true; });
-  REQUIRE(step.has_value());
-  return {std::move(*step), copy_gradients(*session.set)};
+  auto step = make_gradients(session, options, plan, 1);
+  return {std::move(step), copy_gradients(*session.set)};
 }
 
 }  // namespace
@@ -230,27 +229,26 @@ TEST_CASE("a step is its micro-batches: each weighed by its tokens and rounded b
   options.train_dtype = DType::bf16;
   TrainingSession session = open_training_session(options);
   StepPlan plan(*session.train, options);
-  const auto step = accumulate_gradients(session, options, plan.rows(6), 6, [] { return true; });
-  REQUIRE(step.has_value());
-  REQUIRE(step->batch.micro_batches.size() >= 3);
+  const auto step = make_gradients(session, options, plan, 6);
+  REQUIRE(step.batch.micro_batches.size() >= 3);
   const auto gradients = copy_gradients(*session.set);
 
   session.set->zero_gradients(session.exec);
   double balance = 0.0;
-  for (size_t i = 0; i < step->batch.micro_batches.size(); ++i) {
-    const MicroBatch& micro = step->batch.micro_batches[i];
+  for (size_t i = 0; i < step.batch.micro_batches.size(); ++i) {
+    const MicroBatch& micro = step.batch.micro_batches[i];
     StepPlace place;
     place.seed = 42;
     place.step = 6;
     place.micro = static_cast<uint32_t>(i);
-    place.loss_scale = 1.0f / static_cast<float>(step->batch.target_tokens);
+    place.loss_scale = 1.0f / static_cast<float>(step.batch.target_tokens);
     place.balance_weight =
-        static_cast<float>(static_cast<double>(micro.valid_tokens()) / static_cast<double>(step->batch.tokens));
+        static_cast<float>(static_cast<double>(micro.valid_tokens()) / static_cast<double>(step.batch.tokens));
     const MicroBatchResult passed = session.decoder->forward_backward(micro.tokens(), micro.targets(), place);
     for (const float loss : passed.balance_loss) balance += 0.01 * place.balance_weight * loss;
   }
   CHECK(copy_gradients(*session.set) == gradients);
-  CHECK(step->balance_loss == doctest::Approx(balance));
+  CHECK(step.balance_loss == doctest::Approx(balance));
 }
 
 TEST_CASE("recomputation, threads and evaluation leave every bit of a run alone") {
@@ -264,6 +262,8 @@ TEST_CASE("recomputation, threads and evaluation leave every bit of a run alone"
     options.recompute = true;
     INFO(std::string(method_name(method)));
     CHECK(plain == trained_bytes(train(into(options, folder, "recompute"))));
+    options.recompute_layers = 1;
+    CHECK(plain == trained_bytes(train(into(options, folder, "recompute-some"))));
     options.recompute = false;
     options.threads = 3;
     CHECK(plain == trained_bytes(train(into(options, folder, "threads"))));
@@ -307,7 +307,7 @@ TEST_CASE("training leaves every byte of a frozen base alone") {
     const auto values = copy_values(*session.set);
     StepPlan plan(*session.train, options);
     for (int64_t step = 1; step <= 5; ++step) {
-      accumulate_gradients(session, options, plan.rows(step), step, [] { return true; });
+      make_gradients(session, options, plan, step);
       session.optimizer->update(session.exec, *session.set, options.lr, 1.0f, step);
     }
     CHECK(hash() == before);

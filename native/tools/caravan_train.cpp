@@ -12,6 +12,7 @@
 
 #include "command_line.h"
 #include "engine/checkpoint/checkpoint.h"
+#include "engine/model/compute_device.h"
 #include "engine/model/save_model.h"
 #include "engine/platform/error.h"
 #include "engine/train/train_options_json.h"
@@ -24,7 +25,7 @@ namespace {
 
 const char* const usage =
     "caravan_train OPTIONS.json [--metrics FILE.jsonl] [--save-model DIR] [--max-minutes M] [--resume CHECKPOINT]\n"
-    "         [--threads N] [--device cpu|cuda]\n"
+    "         [--threads N] [--device cpu|cuda|cuda:1]\n"
     "  --save-model   at the end, stopped or finished: the dense model of method full as bf16 safetensors\n"
     "  --max-minutes  stop with a checkpoint after this time (and let --save-model write it)\n"
     "  --resume       a checkpoint folder, or the folder that holds the checkpoints: their newest\n"
@@ -147,9 +148,9 @@ TrainOptions read_options(const CommandLine& arguments) {
   TrainOptions options = parse_train_options({std::istreambuf_iterator<char>(stream), {}}, file);
   options.resume_from = arguments.text("resume", options.resume_from);
   options.threads = static_cast<int>(arguments.whole("threads", options.threads, 0));
-  const std::string device = arguments.text("device", "cpu");
-  if (device != "cpu" && device != "cuda") throw EngineError("bad_option", "--device is cpu or cuda, not " + device);
-  options.device = device == "cuda" ? Device::cuda : Device::cpu;
+  const DevicePlace place = parse_device(arguments.text("device", "cpu"), "--device");
+  options.device = place.device;
+  options.device_index = place.index;
   return options;
 }
 
@@ -157,7 +158,7 @@ void tell_plan(const TrainOptions& options) {
   const TrainingPlan plan = plan_training(options);
   std::fprintf(stderr, "%lld parameters train, %lld rows, %lld steps, %lld MiB of memory, %lld MiB a checkpoint\n",
                static_cast<long long>(plan.trainable_parameters), static_cast<long long>(plan.rows),
-               static_cast<long long>(plan.steps), static_cast<long long>(plan.total_memory_bytes >> 20),
+               static_cast<long long>(plan.steps), static_cast<long long>(plan.memory.total >> 20),
                static_cast<long long>(plan.checkpoint_bytes >> 20));
 }
 

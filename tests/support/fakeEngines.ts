@@ -82,6 +82,7 @@ export function createFakeEngines(): FakeEngines {
         { item: 'activations', bytes: 4000 },
       ],
       totalMemoryBytes: 10_000,
+      hostMemoryBytes: 0,
       checkpointBytes: 1000,
       rows: 40,
       steps: 20,
@@ -154,7 +155,14 @@ export function createFakeEngines(): FakeEngines {
         if (name === 'devices')
           return () =>
             Promise.resolve([
-              { kind: 'cpu', name: 'a processor', units: 2, totalMemoryBytes: 8e9, freeMemoryBytes: 4e9 },
+              {
+                device: 'cpu',
+                kind: 'cpu',
+                name: 'a processor',
+                units: 2,
+                totalMemoryBytes: 8e9,
+                freeMemoryBytes: 4e9,
+              },
             ]);
         if (name === 'cudaStatus') return () => Promise.resolve(engines.cuda);
         if (name === 'onnxProviders') return () => Promise.resolve([{ name: 'cpu', missing: null }]);

@@ -308,6 +308,7 @@ function system(): CallResult<'systemStatus'> {
   return {
     devices: [
       {
+        device: 'cpu',
         kind: 'cpu',
         name: 'AMD Ryzen 7 7840U',
         units: 16,
@@ -343,6 +344,7 @@ const plan: Plan = {
     { item: 'activations', bytes: 540e6 },
   ],
   totalMemoryBytes: 594.6e6,
+  hostMemoryBytes: 0,
   availableMemoryBytes: 18.4 * GiB,
   fits: true,
   checkpointBytes: 32.7e6,

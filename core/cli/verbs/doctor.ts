@@ -19,7 +19,7 @@ export const verb: Verb = {
     output.line();
     for (const device of report.devices)
       output.line(
-        `${device.kind}: ${device.name}, ${device.units} ${device.kind === 'cpu' ? 'cores' : 'multiprocessors'}, ` +
+        `${device.device}: ${device.name}, ${device.units} ${device.kind === 'cpu' ? 'cores' : 'multiprocessors'}, ` +
           `${device.freeMemoryBytes === null ? 'unknown' : formatBytes(device.freeMemoryBytes)} free of ${formatBytes(device.totalMemoryBytes)}`,
       );
     return report.checks.some((check) => check.status === 'missing') ? 3 : 0;

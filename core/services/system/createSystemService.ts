@@ -27,6 +27,7 @@ export function createSystemService(deps: SystemDeps): SystemService {
   function processor(): Device {
     const all = cpus();
     return {
+      device: 'cpu',
       kind: 'cpu',
       name: all[0]?.model.trim() ?? 'unknown',
       units: all.length,
@@ -42,13 +43,16 @@ export function createSystemService(deps: SystemDeps): SystemService {
         const devices =
           build instanceof CaravanError
             ? [processor()]
-            : (await inference.devices()).map(({ kind, name, units, totalMemoryBytes, freeMemoryBytes }) => ({
-                kind,
-                name,
-                units,
-                totalMemoryBytes,
-                freeMemoryBytes,
-              }));
+            : (await inference.devices()).map(
+                ({ device, kind, name, units, totalMemoryBytes, freeMemoryBytes }) => ({
+                  device,
+                  kind,
+                  name,
+                  units,
+                  totalMemoryBytes,
+                  freeMemoryBytes,
+                }),
+              );
         const cuda = build instanceof CaravanError ? null : await inference.cudaStatus();
         const onnx =
           build instanceof CaravanError

@@ -3,10 +3,11 @@ import type { TrainOptions } from '../../engine/AddonTypes.ts';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import type { FoundMix } from '../datasets/index.ts';
 import type { JobContext } from '../jobs/index.ts';
-import { checkDisk, checkFits } from './memory.ts';
+import { checkDisk, checkFits, roomOn } from './memory.ts';
 import { checkSameMix } from './prepareRun.ts';
 import type { RunRecord } from './runTable.ts';
 import type { SuperviseDeps } from './superviseRun.ts';
+import { whatFits } from './whatFits.ts';
 
 /**
  * Whether what the run was resolved to still holds, right before its engine starts: it may have waited for days. Fills in
@@ -20,7 +21,17 @@ export async function checkInputs(
   context: JobContext,
 ): Promise<{ mix: FoundMix; diskWarning: string | null }> {
   const plan = await engines.inference.plan(options);
-  checkFits(plan, run.config, memory().availableBytes, 'available');
+  const { available } = await roomOn(run.config.device, memory(), () => engines.inference.devices());
+  await checkFits(plan, run.config, available, 'available', async () => {
+    const { maxPositions } = await models.inspect(lock.model.dir);
+    const { mix } = await datasets.findMix(lock.mix.dir);
+    return whatFits(
+      run.config,
+      available,
+      { maxPositions, longestRow: mix.seqLen ?? 1, batchSize: run.config.batchSize },
+      (change) => engines.inference.plan({ ...options, ...change }),
+    );
+  });
   const diskWarning = checkDisk(plan, run.config, await freeDiskBytes(run.dir), run.dir);
   const mix = await checkSameMix(lock.mix, datasets);
   for (const shard of [mix.trainShard, mix.validationShard])

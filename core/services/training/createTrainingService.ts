@@ -11,10 +11,10 @@ import { checkAction } from '../../shared/run/transitions.ts';
 import type { TrainingPlan } from '../../engine/AddonTypes.ts';
 import type { TrainedModel } from '../models/index.ts';
 import { createRunLabels } from './createRunLabels.ts';
-import { checkDisk, checkFits, freeDisk, systemMemory } from './memory.ts';
+import { checkDisk, checkFits, fitsInto, freeDisk, roomOn, systemMemory } from './memory.ts';
 import { checkSameMix, prepareRun, type PreparedRun } from './prepareRun.ts';
 import { newRun } from './newRun.ts';
-import { boundsOf, checkpointBytes, findLargest, trackOf } from './predictions.ts';
+import { boundsOf, checkpointBytes, findLargest, trackOf, type Limits } from './predictions.ts';
 import { markInterrupted, recoverRuns, removedSuffix } from './recoverRuns.ts';
 import { checkpointFolders, readRunFolder, runFiles, writeRunFolder, type RunLock } from './runFolder.ts';
 import { lastLines } from './runLog.ts';
@@ -23,6 +23,7 @@ import { createStepTable } from './stepTable.ts';
 import { stopPatienceMs } from './stopDeadline.ts';
 import { createLiveRun, type LiveRun, type SuperviseDeps } from './superviseRun.ts';
 import type { Training, TrainingDeps, TrainingService } from './trainingTypes.ts';
+import { whatFits } from './whatFits.ts';
 
 /** How long closing waits for a checkpoint to be written. What an engine does after that is lost up to the one before. */
 const closeGraceMs = 60_000;
@@ -77,6 +78,8 @@ export function createTrainingService(deps: TrainingDeps): TrainingService {
     const plan = await engines.inference.plan({ ...prepared.options, checkpointDir: runsDir });
     return { prepared, plan };
   }
+
+  const roomFor = ({ device }: RunConfig) => roomOn(device, memory(), () => engines.inference.devices());
 
   /** Looked up once a step: plans are made at every change of a form. */
   const peaks = new Map<number, { step: number; peak: number | null }>();
@@ -169,10 +172,17 @@ export function createTrainingService(deps: TrainingDeps): TrainingService {
   async function startRun(config: RunConfig, hold: boolean): Promise<Run> {
     if (config.name !== undefined) checkName(config.name);
     const { prepared, plan } = await prepare(config);
-    const { availableBytes, totalBytes } = memory();
+    const { available, total } = await roomFor(config);
     // Behind another run it will have what that one has now.
-    if (hold || jobs.isLaneBusy(prepared.lane)) checkFits(plan, config, totalBytes, 'in all');
-    else checkFits(plan, config, availableBytes, 'available');
+    const [room, what] =
+      hold || jobs.isLaneBusy(prepared.lane)
+        ? ([total, 'in all'] as const)
+        : ([available, 'available'] as const);
+    await checkFits(plan, config, room, what, () =>
+      whatFits(config, room, limitsOf(prepared), (change) =>
+        engines.inference.plan({ ...prepared.options, ...change, checkpointDir: runsDir }),
+      ),
+    );
     await mkdir(runsDir, { recursive: true });
     checkDisk(plan, config, await freeDiskBytes(runsDir), runsDir);
     const { buildId } = await engines.inference.buildInfo();
@@ -303,27 +313,29 @@ export function createTrainingService(deps: TrainingDeps): TrainingService {
         const timed = probe
           ? await engines.inference.probe({ ...prepared.options, checkpointDir: runsDir })
           : null;
-        const { availableBytes } = memory();
+        const { available } = await roomFor(config);
         return {
           ...plan,
           diskBytes: plan.checkpointBytes * (config.keepCheckpoints + 2),
           freeDiskBytes: await freeDiskBytes(existsSync(runsDir) ? runsDir : home),
           track: trackOf(runs.list().slice(0, trackedRuns).map(memoryOf)),
-          availableMemoryBytes: availableBytes,
-          fits: plan.totalMemoryBytes <= availableBytes,
+          availableMemoryBytes: available.deviceBytes,
+          fits: fitsInto(plan, available),
           probe: timed,
           estimatedMs: timed && estimate(plan, prepared, timed),
         };
       },
-      async planLargest({ config, vary, memoryBytes = memory().availableBytes }) {
-        const { options, summary, mix } = await prepareRun(config, { models, datasets, engines });
-        const bounds = boundsOf(vary, {
-          maxPositions: summary.maxPositions,
-          longestRow: mix.mix.seqLen ?? 1,
-          batchSize: config.batchSize,
-        });
-        const found = await findLargest(bounds, memoryBytes, (value) =>
-          engines.inference.plan({ ...options, [vary]: value, checkpointDir: runsDir }),
+      async planLargest({ config, vary, memoryBytes: asked }) {
+        const prepared = await prepareRun(config, { models, datasets, engines });
+        const { available } = await roomFor(config);
+        const memoryBytes = asked ?? available.deviceBytes;
+        const bounds = boundsOf(vary, limitsOf(prepared));
+        const room = {
+          deviceBytes: memoryBytes,
+          hostBytes: asked === undefined ? available.hostBytes : Infinity,
+        };
+        const found = await findLargest(bounds, room, (value) =>
+          engines.inference.plan({ ...prepared.options, [vary]: value, checkpointDir: runsDir }),
         );
         return {
           memoryBytes,
@@ -464,6 +476,14 @@ function newId(isTaken: (id: string) => boolean): string {
     ).join('');
     if (!isTaken(id)) return id;
   }
+}
+
+function limitsOf({ summary, mix, config }: PreparedRun): Limits {
+  return {
+    maxPositions: summary.maxPositions,
+    longestRow: mix.mix.seqLen ?? 1,
+    batchSize: config.batchSize,
+  };
 }
 
 /** By the probed pace: rows of mean length, as many as the steps see. */

@@ -2,12 +2,24 @@ import { statfs } from 'node:fs/promises';
 import { totalmem } from 'node:os';
 import { CaravanError } from '../../shared/contract/errors.ts';
 import { formatBytes } from '../../shared/format.ts';
+import type { Device } from '../../shared/run/device.ts';
 import { lowerNeed } from '../../shared/run/lowerNeed.ts';
 import type { RunConfig } from '../../shared/run/runConfig.ts';
-import type { TrainingPlan } from '../../engine/AddonTypes.ts';
+import type { DeviceInfo, TrainingPlan } from '../../engine/AddonTypes.ts';
+
+/** Bytes that a run may take where it computes; on a GPU also beside it, in the machine's own memory. */
+export interface Room {
+  deviceBytes: number;
+  hostBytes: number;
+}
+
+export interface SystemMemory {
+  availableBytes: number;
+  totalBytes: number;
+}
 
 /** What a process of this user may take: the machine's memory, or the container's where that is less. */
-export function systemMemory(): { availableBytes: number; totalBytes: number } {
+export function systemMemory(): SystemMemory {
   const limit = process.constrainedMemory();
   return {
     availableBytes: process.availableMemory(),
@@ -15,26 +27,61 @@ export function systemMemory(): { availableBytes: number; totalBytes: number } {
   };
 }
 
+/** What is free now, and what there is in all. A GPU whose driver does not tell passes for empty. */
+export async function roomOn(
+  device: Device,
+  system: SystemMemory,
+  list: () => Promise<DeviceInfo[]>,
+): Promise<{ available: Room; total: Room }> {
+  if (device === 'cpu')
+    return {
+      available: { deviceBytes: system.availableBytes, hostBytes: system.availableBytes },
+      total: { deviceBytes: system.totalBytes, hostBytes: system.totalBytes },
+    };
+  const gpu = (await list()).find((found) => found.device === device);
+  const total = gpu?.totalMemoryBytes ?? 0;
+  return {
+    available: { deviceBytes: gpu?.freeMemoryBytes ?? total, hostBytes: system.availableBytes },
+    total: { deviceBytes: total, hostBytes: system.totalBytes },
+  };
+}
+
+export function fitsInto(plan: TrainingPlan, room: Room): boolean {
+  return plan.totalMemoryBytes <= room.deviceBytes && plan.hostMemoryBytes <= room.hostBytes;
+}
+
 export async function freeDisk(dir: string): Promise<number> {
   const { bavail, bsize } = await statfs(dir);
   return bavail * bsize;
 }
 
-/** @throws `does_not_fit`, with what would lower the need of this very configuration */
-export function checkFits(
+/**
+ * @param findFitting the largest settings that would fit, in words
+ * @throws `does_not_fit`, with them
+ */
+export async function checkFits(
   plan: TrainingPlan,
   config: RunConfig,
-  bytes: number,
+  room: Room,
   what: 'available' | 'in all',
-): void {
-  if (plan.totalMemoryBytes <= bytes) return;
+  findFitting: () => Promise<string>,
+): Promise<void> {
+  if (fitsInto(plan, room)) return;
+  if (plan.totalMemoryBytes <= room.deviceBytes)
+    throw new CaravanError(
+      'does_not_fit',
+      `beside the GPU the run needs ${formatBytes(plan.hostMemoryBytes)} of the machine's memory (optimizer state and the copy for checkpoints) and ${formatBytes(room.hostBytes)} are ${what}`,
+      { mend: `Close other programs. ${await findFitting()}` },
+    );
   const largest = [...plan.memory].sort((a, b) => b.bytes - a.bytes).slice(0, 3);
   throw new CaravanError(
     'does_not_fit',
-    `the run needs ${formatBytes(plan.totalMemoryBytes)} of memory and ${formatBytes(bytes)} are ${what}; most of it goes to ${largest
+    `the run needs ${formatBytes(plan.totalMemoryBytes)} of ${config.device === 'cpu' ? 'memory' : "the GPU's memory"} and ${formatBytes(room.deviceBytes)} are ${what}; most of it goes to ${largest
       .map(({ item, bytes: size }) => `${item} (${formatBytes(size)})`)
       .join(', ')}`,
-    { mend: lowerNeed(config, what === 'available' ? ['close other programs'] : []) },
+    {
+      mend: `${await findFitting()} ${lowerNeed(config, what === 'available' ? ['close other programs'] : [])}`,
+    },
   );
 }
 

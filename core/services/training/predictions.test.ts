@@ -2,7 +2,9 @@ import { expect, test } from 'vitest';
 import type { TrainingPlan } from '../../engine/AddonTypes.ts';
 import { boundsOf, findLargest, trackOf } from './predictions.ts';
 
-const planned = (value: number) => Promise.resolve({ totalMemoryBytes: 100 + 7 * value } as TrainingPlan);
+const planned = (value: number) =>
+  Promise.resolve({ totalMemoryBytes: 100 + 7 * value, hostMemoryBytes: 0 } as TrainingPlan);
+const room = (deviceBytes: number) => ({ deviceBytes, hostBytes: 0 });
 
 test.each([
   [107, 1],
@@ -11,12 +13,12 @@ test.each([
   [100 + 7 * 37, 37],
   [100 + 7 * 64 + 6, 64],
 ])('%i bytes hold %i', async (memory, value) => {
-  expect(await findLargest([1, 1000], memory, planned)).toMatchObject({ value });
+  expect(await findLargest([1, 1000], room(memory), planned)).toMatchObject({ value });
 });
 
 test('says that nothing fits, and stops at what there can be', async () => {
-  expect(await findLargest([1, 1000], 106, planned)).toBeNull();
-  expect(await findLargest([1, 50], 1e9, planned)).toMatchObject({ value: 50 });
+  expect(await findLargest([1, 1000], room(106), planned)).toBeNull();
+  expect(await findLargest([1, 50], room(1e9), planned)).toMatchObject({ value: 50 });
 });
 
 test('a row of the mix must fit into the length, the length into the model, and a micro-batch into the step', () => {

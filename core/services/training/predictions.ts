@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { TrainingPlan } from '../../engine/AddonTypes.ts';
 import type { Prediction, Varied } from '../../shared/run/run.ts';
 import { runConfigSchema } from '../../shared/run/runConfig.ts';
+import { fitsInto, type Room } from './memory.ts';
 
 /** Bytes of a checkpoint as they lie there; null where it is gone. */
 export async function checkpointBytes(dir: string | null): Promise<number | null> {
@@ -29,10 +30,16 @@ export function trackOf(
   return { runs: ratios.length, least: Math.min(...ratios), most: Math.max(...ratios) };
 }
 
+export interface Limits {
+  maxPositions: number;
+  longestRow: number;
+  batchSize: number;
+}
+
 /** What a plan is asked for backwards may be at least and at most, whatever the memory. */
 export function boundsOf(
   varied: Varied,
-  { maxPositions, longestRow, batchSize }: { maxPositions: number; longestRow: number; batchSize: number },
+  { maxPositions, longestRow, batchSize }: Limits,
 ): [least: number, most: number] {
   const accepts = (value: number) => runConfigSchema.shape[varied].safeParse(value).success;
   // A step has no more to lay down at once.
@@ -50,13 +57,13 @@ export function boundsOf(
  */
 export async function findLargest(
   [least, most]: readonly [number, number],
-  memoryBytes: number,
+  room: Room,
   plan: (value: number) => Promise<TrainingPlan>,
 ): Promise<{ value: number; plan: TrainingPlan } | null> {
   let found: { value: number; plan: TrainingPlan } | null = null;
   const fits = async (value: number) => {
     const planned = await plan(value);
-    if (planned.totalMemoryBytes > memoryBytes) return false;
+    if (!fitsInto(planned, room)) return false;
     found = { value, plan: planned };
     return true;
   };

@@ -99,8 +99,14 @@ export async function prepareRun(
 
 async function deviceName(device: RunConfig['device'], engines: Engines): Promise<string> {
   if (device === 'cpu') return cpus()[0]?.model.trim() ?? 'CPU';
-  const found = (await engines.inference.devices()).find(({ kind }) => kind === device);
+  const gpus = (await engines.inference.devices()).filter(({ kind }) => kind === 'cuda');
+  const found = gpus.find((one) => one.device === device);
   if (found) return found.name;
+  if (gpus.length > 0)
+    throw new CaravanError('cuda_unavailable', `there is no ${device} here`, {
+      place: { field: 'device' },
+      mend: `Use one of ${gpus.map((one) => `${one.device} (${one.name})`).join(', ')}.`,
+    });
   const missing = missingCuda(await engines.inference.cudaStatus(), findCudaTools());
   throw new CaravanError('cuda_unavailable', missing?.found ?? 'the engine lists no GPU', {
     place: { field: 'device' },
@@ -115,13 +121,14 @@ function trainOptions(
   validationShard: string | null,
   mixHash: string,
 ): PreparedRun['options'] {
-  const { name: _name, model: _model, mix: _mix, maxSteps, ...same } = config;
+  const { name: _name, model: _model, mix: _mix, maxSteps, recomputeLayers, ...same } = config;
   return {
     ...same,
     modelDir,
     trainShard,
     ...(validationShard !== null && { validationShard }),
     ...(maxSteps !== undefined && { maxSteps }),
+    ...(recomputeLayers !== undefined && { recomputeLayers }),
     identity: { mix: mixHash },
   };
 }

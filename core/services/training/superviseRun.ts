@@ -217,13 +217,13 @@ export function createLiveRun(
           ...(mix.validationShard !== null && { validationShard: mix.validationShard }),
           ...(from && { resumeFrom: from.path }),
         },
-        listenerOf(recorder),
+        listenerOf(recorder, context),
         dir,
       );
       if (record.run.state === 'paused') engine.pause();
       const end = await engine.ended;
       deadline.clear();
-      await finish(end);
+      await finish(end, context);
     } catch (error) {
       if (engine) {
         await recorder?.close();
@@ -282,7 +282,7 @@ export function createLiveRun(
     });
   }
 
-  function listenerOf(recorder: RunRecorder): TrainingListener {
+  function listenerOf(recorder: RunRecorder, context: JobContext): TrainingListener {
     return {
       onLine(line) {
         heardLine = line;
@@ -294,6 +294,8 @@ export function createLiveRun(
         recorder.add({ type: 'opened', ...measured });
         change(measured);
       },
+      onLoading: (done, total) =>
+        context.progress({ done, total, unit: 'bytes', stage: 'loading the base model' }),
       onPhase(phase) {
         recorder.log(phase);
         change({ phase });
@@ -346,7 +348,7 @@ export function createLiveRun(
     };
   }
 
-  async function finish(end: TrainingEnd): Promise<void> {
+  async function finish(end: TrainingEnd, context: JobContext): Promise<void> {
     if (end.kind === 'ended') {
       const { reason, checkpoint, step, totalSteps, stepZeroDifference, quantizationDifference } = end.result;
       const facts = {
@@ -375,16 +377,25 @@ export function createLiveRun(
       throw new CaravanError('cancelled', `stopped at step ${step}; it can be resumed`);
     }
     if (end.kind === 'failed') {
-      await settle({ state: 'failed', error: end.error.toData() });
+      const last = steps.last(key);
+      // The process ended well; what is known is what a crash card says.
+      const crash =
+        end.error.code === 'out_of_memory'
+          ? makeCrashCard(
+              { exitCode: null, signal: null, stderrTail: [`out of memory: ${end.error.message}`] },
+              { step: last?.step ?? null, checkpoint: record.run.lastCheckpoint, memoryBytes },
+            )
+          : null;
+      await settle({ state: 'failed', error: end.error.toData(), crash });
       throw end.error;
     }
     const unheard = readJournal(dir).filter(({ line }) => line > heardLine);
-    const listener = listenerOf(recorder!);
+    const listener = listenerOf(recorder!, context);
     for (const { line, told } of unheard) {
       const ended = deliver(told, listener);
       listener.onLine!(line);
       // It had come to its end and was killed on its way out.
-      if (ended) return finish(ended);
+      if (ended) return finish(ended, context);
     }
     await recorder!.flush();
     const last = steps.last(key);

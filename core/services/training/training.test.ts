@@ -342,7 +342,14 @@ describe('an engine that dies', () => {
       });
       expect(await h.reach(run.id, 'failed')).toMatchObject({
         error: { code, message: 'why', mend: 'do' },
-        crash: null,
+        crash:
+          code === 'out_of_memory'
+            ? {
+                line: 'out of memory: why',
+                exitCode: null,
+                advice: expect.stringContaining('lower') as string,
+              }
+            : null,
       });
     },
   );

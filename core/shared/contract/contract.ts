@@ -67,6 +67,7 @@ import {
   tagSchema,
   variedFields,
 } from '../run/run.ts';
+import { devices } from '../run/device.ts';
 import { runConfigSchema } from '../run/runConfig.ts';
 import { cleanableKinds, cleanUpSchema, storageSchema } from '../storage.ts';
 
@@ -93,6 +94,8 @@ function call<P extends z.ZodType, R extends z.ZodType>(effect: 'read' | 'write'
 }
 
 const deviceSchema = z.object({
+  /** As run.yaml names it. */
+  device: z.enum(devices),
   kind: z.enum(['cpu', 'cuda']),
   name: z.string(),
   units: z.number(),

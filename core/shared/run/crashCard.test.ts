@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { makeCrashCard } from './crashCard.ts';
+import { deviceFailedExitCode, makeCrashCard } from './crashCard.ts';
 import { crashCardSchema } from './run.ts';
 
 const nothing = { step: null, checkpoint: null, memoryBytes: null };
@@ -35,4 +35,13 @@ test('picks the telling line, and memory over the signal', () => {
   expect(card.line).toBe(stderrTail[1]);
   expect(card.advice).toMatch(/ran out of memory/);
   expect(card.advice).toContain('starts over');
+});
+
+test('an engine whose GPU failed says which, in what, and what to try', () => {
+  const stderrTail = [
+    'error: cuda:1: attention_backward: CUDA says cudaErrorIllegalAddress (an illegal memory access was encountered)',
+  ];
+  const card = makeCrashCard({ exitCode: deviceFailedExitCode, signal: null, stderrTail }, some);
+  expect(card.line).toBe(stderrTail[0]);
+  expect(card.advice).toMatch(/GPU failed.*resume the run.*nvidia-smi/);
 });

@@ -1,5 +1,8 @@
 import type { CrashCard } from './run.ts';
 
+/** Of an engine process whose GPU failed: after that every call to it fails, so the process has to go. */
+export const deviceFailedExitCode = 70;
+
 export interface EngineDeath {
   exitCode: number | null;
   signal: string | null;
@@ -36,7 +39,9 @@ const hung = /killed as hung$/;
 
 function adviceOn(exitCode: number | null, signal: string | null, line: string): string {
   if (/out of memory|bad_alloc|cannot allocate/i.test(line))
-    return 'The engine ran out of memory: lower microBatchSize or seqLen, or set recompute: true.';
+    return 'The engine ran out of memory: lower microBatchSize or seqLen, set recompute: true, or use optimizer: adamw8bit and trainDtype: bf16.';
+  if (exitCode === deviceFailedExitCode)
+    return 'The GPU failed, and nothing more can be computed in that process: resume the run. If it fails again, restart the machine or its driver, see what nvidia-smi says of errors and temperature, and try device: cpu.';
   if (hung.test(line)) return 'The engine hung, which is a bug in it: please report the lines below.';
   // 137 and 139 are how shells and containers report signals 9 and 11.
   if (signal === 'SIGKILL' || exitCode === 137)

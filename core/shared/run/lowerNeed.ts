@@ -6,6 +6,8 @@ export function lowerNeed(config: RunConfig, more: readonly string[] = []): stri
     config.microBatchSize > 1 && `lower microBatchSize (${config.microBatchSize})`,
     !config.recompute && 'set recompute: true',
     config.optimizer === 'adamw' && 'use optimizer: adamw8bit',
+    config.device !== 'cpu' && !config.optimizer.startsWith('paged_') && `use optimizer: paged_adamw8bit`,
+    config.trainDtype === 'f32' && 'use trainDtype: bf16',
     config.baseDtype !== 'nf4' &&
       (config.method === 'pesc' || config.method === 'lora') &&
       'use baseDtype: nf4',

@@ -153,6 +153,8 @@ export const planSchema = z.object({
   memory: z.array(z.object({ item: z.string(), bytes: z.number() })),
   totalMemoryBytes: z.number(),
   availableMemoryBytes: z.number(),
+  /** On a GPU: of the machine's own memory, beside it. */
+  hostMemoryBytes: z.number().exactOptional(),
   fits: z.boolean(),
   checkpointBytes: z.number(),
   /** What the kept checkpoints, the best and one being written take at most; and what the disk has left. */

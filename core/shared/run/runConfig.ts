@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { devices } from './device.ts';
 
 export const methods = ['pesc', 'lora', 'full', 'upcycle'] as const;
 
@@ -43,20 +44,22 @@ export const runConfigSchema = z
     lr: z.number().positive().default(2e-4),
     schedule: z.enum(['constant', 'linear', 'cosine']).default('constant'),
     warmupRatio: z.number().min(0).max(1).default(0.03),
-    optimizer: z.enum(['adamw', 'adamw8bit']).default('adamw'),
+    optimizer: z.enum(['adamw', 'adamw8bit', 'paged_adamw', 'paged_adamw8bit']).default('adamw'),
     beta1: z.number().min(0).lt(1).default(0.9),
     beta2: z.number().min(0).lt(1).default(0.999),
     eps: z.number().positive().default(1e-8),
     weightDecay: z.number().min(0).default(0),
     maxGradNorm: z.number().min(0).default(0.3),
     recompute: z.boolean().default(false),
+    /** With recompute: of how many layers, the first ones; all where it is left out. */
+    recomputeLayers: z.number().int().min(1).optional(),
 
     seed: z.number().int().min(0).max(0xffffffff).default(0),
     evalSteps: z.number().int().min(0).default(0),
     saveSteps: z.number().int().min(0).default(0),
     keepCheckpoints: z.number().int().min(1).default(3),
     threads: z.number().int().min(0).default(0),
-    device: z.enum(['cpu', 'cuda']).default('cpu'),
+    device: z.enum(devices).default('cpu'),
   })
   .strict()
   .superRefine((config, context) => {
@@ -66,6 +69,18 @@ export const runConfigSchema = z
         code: 'custom',
         path: ['topK'],
         message: `topK is ${config.topK}, but there are only ${config.numExperts} experts; use topK of at most numExperts`,
+      });
+    if (config.recomputeLayers !== undefined && !config.recompute)
+      context.addIssue({
+        code: 'custom',
+        path: ['recomputeLayers'],
+        message: 'recomputeLayers says how many layers are recomputed, which recompute: true turns on',
+      });
+    if (config.device === 'cpu' && config.optimizer.startsWith('paged_'))
+      context.addIssue({
+        code: 'custom',
+        path: ['optimizer'],
+        message: `optimizer ${config.optimizer} keeps a GPU's optimizer state in the machine's own memory; with device: cpu use ${config.optimizer.replace('paged_', '')}, which has the same bits`,
       });
     if ((config.method === 'full' || config.method === 'upcycle') && config.baseDtype === 'nf4')
       context.addIssue({

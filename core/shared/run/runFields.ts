@@ -173,7 +173,8 @@ export const runFields = {
   optimizer: {
     group: 'Optimisation',
     title: 'Optimizer',
-    effect: 'adamw8bit keeps its state in a quarter of the memory; the loss hardly differs.',
+    effect:
+      'adamw8bit keeps its state in a quarter of the memory; the loss hardly differs. paged_…: the state in the machine’s memory instead of the GPU’s, with the same results, fetched at each update.',
     paper: 'paged AdamW, 32 bit',
   },
   maxGradNorm: {
@@ -257,6 +258,13 @@ export const runFields = {
       'Computes them again in the backward pass: far less memory, about a third more time, equal results.',
     paper: 'yes in the published code',
   },
+  recomputeLayers: {
+    group: 'Batch and length',
+    title: 'Recomputed layers',
+    unit: 'layers',
+    effect:
+      'With recomputation: of how many layers, the first ones. Each one kept instead takes memory and saves its share of the time. Empty: all.',
+  },
   saveSteps: {
     group: 'Checkpoints',
     title: 'Checkpoint every',
@@ -281,7 +289,8 @@ export const runFields = {
     group: 'Machine',
     title: 'Device',
     basic: true,
-    effect: 'The GPU where there is one; on the processor only small models train in reasonable time.',
+    effect:
+      'The GPU where there is one (cuda:1 is the second); on the processor only small models train in reasonable time.',
   },
   threads: {
     group: 'Machine',

@@ -37,6 +37,7 @@ void read_exactly(const Exec& exec, const std::string& dir, const char* name,
     const std::span<const std::byte> bytes = file.bytes(file.get(tensor.name));
     upload(exec, const_cast<std::byte*>(tensor.data.data()), bytes.data(), bytes.size());
   }
+  synchronize(exec);  // paged state is read by another stream
 }
 
 }  // namespace

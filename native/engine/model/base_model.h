@@ -42,9 +42,9 @@ class StoredWeight {
   StoredWeight(DeviceBuffer data, DType dtype, int64_t rows, int64_t cols)
       : data_(std::move(data)), dtype_(dtype), rows_(rows), cols_(cols) {}
   /// NF4 of `values` (rows, cols), which lie on the Exec's device as the result does.
-  StoredWeight(const Exec& exec, ConstPtr values, int64_t rows, int64_t cols, bool double_quant);
+  StoredWeight(const Exec& exec, ConstPtr values, int64_t rows, int64_t cols, bool double_quant, BufferPool& pool);
   /// Brings what was quantised already to the device.
-  StoredWeight(const Exec& exec, const Nf4Storage& quantised);
+  StoredWeight(const Exec& exec, const Nf4Storage& quantised, BufferPool& pool);
 
   /// Valid while this object stands where it is.
   Weight weight() const;
@@ -78,6 +78,9 @@ struct BaseModel {
 
   size_t bytes() const;
 };
+
+/// Bytes that a BaseModel of these takes, on a GPU each of its buffers padded as BufferPool does it.
+size_t base_model_bytes(Device device, const ModelConfig& config, const BaseOptions& options);
 
 /// Loads a Hugging Face folder (config.json, safetensors single or sharded) or a GGUF file, one tensor at a time, checking
 /// every shape.

@@ -3,18 +3,28 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "kernels/cuda_context.h"
 #include "kernels/exec.h"
 
 namespace caravan {
 
+/// A device as options name it: "cpu", "cuda" (the first GPU), "cuda:1".
+struct DevicePlace {
+  Device device = Device::cpu;
+  int index = 0;  // among CUDA's devices
+};
+/// `what` is what messages call the option. @throws EngineError bad_option
+DevicePlace parse_device(const std::string& name, const std::string& what);
+
 class ComputeDevice {
  public:
   ComputeDevice() = default;
-  /// `threads` 0: one per core. @throws EngineError cuda_unavailable, saying what is missing
-  ComputeDevice(Device device, int threads)
-      : pool_(make_thread_pool(threads)), cuda_(device == Device::cuda ? make_cuda_context() : nullptr) {
+  /// `threads` 0: one per core; `index`: of a GPU, as CUDA counts. @throws EngineError cuda_unavailable, saying what is
+  /// missing
+  ComputeDevice(Device device, int threads, int index = 0)
+      : pool_(make_thread_pool(threads)), cuda_(device == Device::cuda ? make_cuda_context(index) : nullptr) {
     exec_ = {device, pool_.get(), cuda_.get()};
   }
 

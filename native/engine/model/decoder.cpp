@@ -13,19 +13,26 @@ namespace caravan {
 
 namespace {
 
-/// Cuts what a pass keeps: the inputs of all layers, and their activations once per layer or once in all.
+/// Cuts what a pass keeps: the inputs of all layers, and their activations, which the first `sharing` layers have in common.
 std::vector<LayerActivations> take_activations(Arena& arena, const ModelConfig& config, const MethodOptions& method,
-                                               DType activation, int64_t n, int64_t valid_tokens, bool per_layer,
+                                               DType activation, int64_t n, int64_t valid_tokens, int64_t sharing,
                                                bool keep_outputs, bool widened) {
   std::vector<LayerActivations> layers(static_cast<size_t>(config.num_layers));
   LayerActivations shared;
-  if (!per_layer) shared = take_layer_activations(arena, config, method, activation, n, valid_tokens, widened);
-  for (LayerActivations& acts : layers) {
-    acts = per_layer ? take_layer_activations(arena, config, method, activation, n, valid_tokens, widened) : shared;
-    if (keep_outputs && !per_layer) take_layer_outputs(acts, arena, config, method, activation, n);
+  if (sharing > 0) shared = take_layer_activations(arena, config, method, activation, n, valid_tokens, widened);
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    LayerActivations& acts = layers[static_cast<size_t>(i)];
+    acts = i < sharing ? shared : take_layer_activations(arena, config, method, activation, n, valid_tokens, widened);
+    if (keep_outputs && i < sharing) take_layer_outputs(acts, arena, config, method, activation, n);
     acts.input = arena.take(activation, n * config.hidden_size);
   }
   return layers;
+}
+
+/// Bytes of one layer's block: tokens (E, i64), P (E, f32), loss (1, f32, in a slot of two).
+size_t balance_stride(int64_t num_experts) {
+  const size_t block = static_cast<size_t>(num_experts) * (sizeof(int64_t) + sizeof(float)) + 2 * sizeof(float) + 8;
+  return (block + 63) / 64 * 64;
 }
 
 void check_tokens(const Tokens& tokens, const DecoderOptions& options) {
@@ -37,21 +44,31 @@ void check_tokens(const Tokens& tokens, const DecoderOptions& options) {
 
 }  // namespace
 
+int64_t recomputed_layers(const ModelConfig& config, const DecoderOptions& options) {
+  if (!options.recompute) return 0;
+  return options.recompute_layers == 0 ? config.num_layers : std::min(options.recompute_layers, config.num_layers);
+}
+
 Decoder::Decoder(const Exec& exec, std::shared_ptr<const Model> model, const DecoderOptions& options)
-    : exec_(exec), model_(std::move(model)), options_(options), activations_(exec.device, 0), scratch_(exec.device, 0) {
+    : exec_(exec),
+      model_(std::move(model)),
+      options_(options),
+      activations_(exec.device, 0),
+      scratch_(exec.device, 0),
+      sums_(exec.device, sizeof(StepSums)),
+      results_(exec.device, 0) {
   const ModelConfig& config = model_->config();
   const MethodOptions& method = model_->method();
   const DType train_dtype = model_->set() != nullptr ? model_->set()->dtype() : DType::f32;
   const DecoderMemory memory = plan_decoder_memory(config, method, train_dtype, options_);
   activations_ = Arena(exec.device, memory.activations);
   scratch_ = Arena(exec.device, memory.workspace + memory.logits);
+  results_ = Arena(exec.device, memory.results);
   if (!method.has_experts()) return;
 
   const int64_t layers = config.num_layers, e = method.num_experts, c = config.hidden_size;
   balance_gradient_ = DeviceBuffer::of(exec.device, DType::f32, layers * e * c);
-  // One block per layer: tokens (E, i64), P (E, f32), loss (1, f32, in a slot of two).
-  const size_t block = static_cast<size_t>(e) * (sizeof(int64_t) + sizeof(float)) + 2 * sizeof(float) + 8;
-  const size_t stride = (block + 63) / 64 * 64;
+  const size_t stride = balance_stride(e);
   balance_buffer_ = DeviceBuffer(exec.device, stride * static_cast<size_t>(layers));
   for (int64_t i = 0; i < layers; ++i) {
     char* at = balance_buffer_.data() + stride * static_cast<size_t>(i);
@@ -80,12 +97,13 @@ Pass Decoder::pass_of(const Tokens& host, const Tokens& tokens, const StepPlace&
 }
 
 /// Embed and run every layer; the last layer's output (N, C) lies in the activation arena. `keep`: what the backward
-/// pass reads stays (each layer's input alone, with recomputation).
+/// pass reads stays (of recomputed layers their input alone).
 Ptr Decoder::forward(const Pass& pass, const Tokens& tokens, bool keep) {
   const ModelConfig& config = model_->config();
   activations_.release({});
   layers_ = take_activations(activations_, config, model_->method(), options_.activation, tokens.n, tokens.valid_tokens,
-                             keep && !options_.recompute, keep && options_.keep_outputs, exec_.device == Device::cuda);
+                             keep ? recomputed_layers(config, options_) : config.num_layers,
+                             keep && options_.keep_outputs, exec_.device == Device::cuda);
   const Ptr output = activations_.take(options_.activation, tokens.n * config.hidden_size);
 
   embed_forward(pass, tokens, layers_.front().input);
@@ -98,7 +116,21 @@ Ptr Decoder::forward(const Pass& pass, const Tokens& tokens, bool keep) {
   return output;
 }
 
-MicroBatchResult Decoder::forward_backward(const Tokens& host, const Targets& host_targets, const StepPlace& place) {
+void Decoder::begin_step() {
+  found_.clear();
+  results_.release({});
+  zero_bytes(exec_, sums_.data(), sums_.bytes());
+  if (!balance_gradient_) return;
+  fill_zero(exec_, balance_gradient_.ptr(DType::f32), static_cast<int64_t>(balance_gradient_.bytes() / sizeof(float)));
+}
+
+MicroBatchResult Decoder::forward_backward(const Tokens& tokens, const Targets& targets, const StepPlace& place) {
+  begin_step();
+  accumulate(tokens, targets, place);
+  return read(found_.back());
+}
+
+void Decoder::accumulate(const Tokens& host, const Targets& host_targets, const StepPlace& place) {
   check_tokens(host, options_);
   const Tokens tokens = staged_.tokens(exec_, host);
   const Targets targets = staged_.targets(exec_, host_targets);
@@ -106,20 +138,35 @@ MicroBatchResult Decoder::forward_backward(const Tokens& host, const Targets& ho
   const Pass pass = pass_of(host, tokens, place);
   const Ptr output = forward(pass, tokens, true);
 
+  float* losses = results_.take<float>(targets.count);
   ArenaScope scope(scratch_);
-  float* losses = scratch_.take<float>(targets.count);
   const Ptr stream = scratch_.take(options_.activation, count);  // gradient of the residual stream
   fill_zero(exec_, stream, count);
   loss_forward_backward(pass, output, targets, place.loss_scale, losses, stream);
+  const int64_t recomputed = recomputed_layers(model_->config(), options_);
   for (size_t i = layers_.size(); i-- > 0;) {
     const Layer& layer = model_->layers()[i];
-    if (options_.recompute) layer_forward_again(pass, layer, tokens, layers_[i], output);
+    // What the last of them has computed still stands: those after it have memory of their own.
+    if (layer.index + 1 < recomputed) layer_forward_again(pass, layer, tokens, layers_[i], output);
     BalanceState* balance = balance_.empty() ? nullptr : &balance_[i];
     if (balance != nullptr) balance->coefficient = model_->method().balance_coefficient * place.balance_weight;
     layer_backward(pass, layer, tokens, layers_[i], stream, balance);
   }
   embed_backward(pass, tokens, stream);
-  return read_result(losses, targets.count);
+  squared_norm_add(exec_, &sums_.as<StepSums>()->squared_losses, losses, targets.count);
+  Found found{losses, targets.count, nullptr};
+  if (!balance_.empty()) {
+    char* copy = results_.take<char>(static_cast<int64_t>(balance_buffer_.bytes()));
+    copy_bytes(exec_, copy, balance_buffer_.data(), balance_buffer_.bytes());
+    found.balance = copy;
+  }
+  found_.push_back(found);
+}
+
+std::vector<MicroBatchResult> Decoder::collect() {
+  std::vector<MicroBatchResult> results;
+  for (const Found& found : found_) results.push_back(read(found));
+  return results;
 }
 
 MicroBatchResult Decoder::evaluate(const Tokens& host, const Targets& host_targets) {
@@ -133,7 +180,7 @@ MicroBatchResult Decoder::evaluate(const Tokens& host, const Targets& host_targe
   ArenaScope scope(scratch_);
   float* losses = scratch_.take<float>(targets.count);
   loss_forward(pass, output, targets, losses);
-  return read_result(losses, targets.count);
+  return read({losses, targets.count, balance_buffer_.data()});
 }
 
 void Decoder::logits(const Tokens& host, const int32_t* rows, int64_t m, float* out) {
@@ -151,13 +198,13 @@ void Decoder::logits(const Tokens& host, const int32_t* rows, int64_t m, float* 
 }
 
 /// Waits for the pass.
-MicroBatchResult Decoder::read_result(const float* losses, int64_t targets) const {
+MicroBatchResult Decoder::read(const Found& found) const {
   MicroBatchResult result;
-  result.losses.resize(static_cast<size_t>(targets));
-  download(exec_, result.losses.data(), losses, result.losses.size() * sizeof(float));
+  result.losses.resize(static_cast<size_t>(found.targets));
+  download(exec_, result.losses.data(), found.losses, result.losses.size() * sizeof(float));
   if (balance_.empty()) return result;
   std::vector<char> bytes(balance_buffer_.bytes());
-  download(exec_, bytes.data(), balance_buffer_.data(), bytes.size());
+  download(exec_, bytes.data(), found.balance, bytes.size());
   const auto at = [&](const void* device) {
     return bytes.data() + (static_cast<const char*>(device) - balance_buffer_.data());
   };
@@ -175,21 +222,17 @@ MicroBatchResult Decoder::read_result(const float* losses, int64_t targets) cons
 
 double Decoder::balance_gradient_norm() const {
   const int64_t each = model_->method().num_experts * model_->config().hidden_size;
+  double* squared = &sums_.as<StepSums>()->squared_balance;
+  zero_bytes(exec_, squared, sizeof *squared);
+  for (const BalanceState& state : balance_) squared_norm_add(exec_, squared, state.gradient, each);
   double sum = 0.0;
-  for (const BalanceState& state : balance_) sum += squared_norm(exec_, state.gradient, each);
+  download(exec_, &sum, squared, sizeof sum);
   return std::sqrt(sum);
-}
-
-void Decoder::reset_balance_gradient() {
-  if (balance_gradient_) {
-    fill_zero(exec_, balance_gradient_.ptr(DType::f32),
-              static_cast<int64_t>(balance_gradient_.bytes() / sizeof(float)));
-  }
 }
 
 size_t Decoder::memory_bytes() const {
   return activations_.capacity() + scratch_.capacity() + staged_.bytes() + balance_buffer_.bytes() +
-         balance_gradient_.bytes() + angles_.bytes();
+         balance_gradient_.bytes() + sums_.bytes() + results_.capacity() + angles_.bytes();
 }
 
 DecoderMemory plan_decoder_memory(const ModelConfig& config, const MethodOptions& method, DType train_dtype,
@@ -200,7 +243,8 @@ DecoderMemory plan_decoder_memory(const ModelConfig& config, const MethodOptions
   DecoderMemory memory;
 
   Arena arena = Arena::measuring();
-  take_activations(arena, config, method, options.activation, n, n, !options.recompute, options.keep_outputs, true);
+  take_activations(arena, config, method, options.activation, n, n, recomputed_layers(config, options),
+                   options.keep_outputs, true);
   arena.take(options.activation, n * c);
   memory.activations = arena.peak();
 
@@ -257,6 +301,9 @@ DecoderMemory plan_decoder_memory(const ModelConfig& config, const MethodOptions
   // In f32, and their gradient once more in bf16 where the products are.
   const size_t each = sizeof(float) + (options.activation == DType::bf16 ? sizeof(bf16) : 0);
   memory.logits = static_cast<size_t>(rows * config.vocab_size) * each;
+  size_t found = (static_cast<size_t>(options.max_targets) * sizeof(float) + 63) / 64 * 64;
+  if (method.has_experts()) found += balance_stride(method.num_experts) * static_cast<size_t>(config.num_layers);
+  memory.results = found * static_cast<size_t>(options.micro_batches);
   return memory;
 }
 

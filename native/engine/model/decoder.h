@@ -12,17 +12,25 @@ namespace caravan {
 
 struct DecoderOptions {
   DType activation = DType::f32;
-  bool recompute = false;     // keep each layer's input alone, and run its forward pass again before its backward pass
+  // Keep a layer's input alone, and run its forward pass again before its backward pass: so of the first
+  // `recompute_layers` layers, 0 for all.
+  bool recompute = false;
+  int64_t recompute_layers = 0;
   bool keep_outputs = false;  // with `recompute`: not the products that make its attention's and its FFN's output
   int64_t max_tokens = 0;     // N of the largest micro-batch
   int64_t max_targets = 0;
+  int64_t micro_batches = 1;  // of the largest step
 };
+
+/// Of how many layers the forward pass is run again.
+int64_t recomputed_layers(const ModelConfig& config, const DecoderOptions& options);
 
 /// Bytes by item of what a Decoder will hold.
 struct DecoderMemory {
   size_t activations = 0;  // saved for the backward pass
   size_t workspace = 0;    // scratch of one layer
   size_t logits = 0;       // one chunk
+  size_t results = 0;      // what the micro-batches of a step find
 };
 DecoderMemory plan_decoder_memory(const ModelConfig& config, const MethodOptions& method, DType train_dtype,
                                   const DecoderOptions& options);
@@ -49,16 +57,24 @@ class Decoder {
  public:
   Decoder(const Exec& exec, std::shared_ptr<const Model> model, const DecoderOptions& options);
 
-  /// Adds the gradients of loss_scale * sum(losses) + alpha * balance_weight * sum over layers of the balance loss.
+  /// Forgets what earlier steps left.
+  void begin_step();
+  /// Adds the gradients of loss_scale * sum(losses) + alpha * balance_weight * sum over layers of the balance loss. Only
+  /// enqueues: what the pass finds stays on the device.
+  void accumulate(const Tokens& tokens, const Targets& targets, const StepPlace& place);
+  /// What each micro-batch since begin_step found, in order. Waits for them.
+  std::vector<MicroBatchResult> collect();
+  /// Sum of the squares of those micro-batches' losses; device memory.
+  const double* squared_losses() const { return &sums_.as<StepSums>()->squared_losses; }
+  /// One micro-batch as a step of its own.
   MicroBatchResult forward_backward(const Tokens& tokens, const Targets& targets, const StepPlace& place);
   /// Losses alone, without dropout (`balance_loss` and `tokens_per_expert` included).
   MicroBatchResult evaluate(const Tokens& tokens, const Targets& targets);
   /// Logits (M, V) f32 of `rows` (M).
   void logits(const Tokens& tokens, const int32_t* rows, int64_t m, float* out);
 
-  /// The balance term's own gradient in the routers' weights, summed since the last reset: its norm, by layers in order.
+  /// The balance term's own gradient in the routers' weights, summed since begin_step: its norm, by layers in order.
   double balance_gradient_norm() const;
-  void reset_balance_gradient();
 
   const Model& model() const { return *model_; }
   const DecoderOptions& options() const { return options_; }
@@ -66,9 +82,20 @@ class Decoder {
   size_t memory_bytes() const;
 
  private:
+  struct StepSums {
+    double squared_losses;
+    double squared_balance;
+  };
+  /// What one micro-batch left on the device.
+  struct Found {
+    const float* losses = nullptr;  // (targets)
+    int64_t targets = 0;
+    const char* balance = nullptr;  // a copy of balance_buffer_; null without experts
+  };
+
   Pass pass_of(const Tokens& host, const Tokens& tokens, const StepPlace& place);
   Ptr forward(const Pass& pass, const Tokens& tokens, bool keep);
-  MicroBatchResult read_result(const float* losses, int64_t targets) const;
+  MicroBatchResult read(const Found& found) const;
 
   Exec exec_;
   std::shared_ptr<const Model> model_;
@@ -81,6 +108,9 @@ class Decoder {
   std::vector<BalanceState> balance_;
   DeviceBuffer balance_buffer_;
   DeviceBuffer balance_gradient_;
+  DeviceBuffer sums_;  // StepSums
+  Arena results_;
+  std::vector<Found> found_;
 };
 
 }  // namespace caravan

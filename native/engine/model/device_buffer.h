@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -12,6 +13,8 @@ namespace caravan {
 
 /// Owns `bytes` of a device's memory, 64-byte aligned and zeroed. On the CPU large buffers come as untouched pages, so what is
 /// never written costs nothing.
+class BufferPool;
+
 class DeviceBuffer {
  public:
   DeviceBuffer() = default;
@@ -46,15 +49,33 @@ class DeviceBuffer {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
     std::swap(device_, other.device_);
+    std::swap(pool_, other.pool_);
   }
-  void* memory_ = nullptr;  // as allocated
+  friend class BufferPool;
+  void* memory_ = nullptr;  // as allocated; null where it is part of a pool
   char* data_ = nullptr;    // aligned
   size_t bytes_ = 0;
   Device device_ = Device::cpu;
+  std::shared_ptr<const DeviceBuffer> pool_;  // kept while a part of it is
 };
 
-/// What lies in host memory, where `exec` computes: moved on the CPU, else copied.
-DeviceBuffer move_to_device(const Exec& exec, DeviceBuffer host);
+/// Cuts buffers from one allocation of a GPU's memory, whose own pieces come in units of 2 MiB. On the CPU, and beyond what
+/// was asked for, each buffer is an allocation of its own.
+class BufferPool {
+ public:
+  /// `bytes`: the sum of padded() sizes.
+  BufferPool(Device device, size_t bytes);
+  DeviceBuffer take(size_t bytes);
+  static size_t padded(size_t bytes) { return (bytes + 255) / 256 * 256; }
+
+ private:
+  Device device_;
+  std::shared_ptr<const DeviceBuffer> whole_;
+  size_t used_ = 0;
+};
+
+/// What lies in host memory, where `exec` computes, in a buffer of the pool: moved on the CPU, else copied.
+DeviceBuffer move_to_device(const Exec& exec, DeviceBuffer host, BufferPool& pool);
 
 /// A bump allocator. It is made as large as the plan says; should the plan be short, it grows by another buffer and
 /// keeps it. Scopes nest: what is cut after a mark is given back together. An arena that measures hands out null and

@@ -28,6 +28,15 @@ class FolderSource : public ModelSource {
     const ModelTensors::Entry entry = tensors_.find(name);
     read_tensor(*entry.file, *entry.tensor, out);
   }
+  ConstPtr view(const std::string& name) const override {
+    if (bitsandbytes_shape(tensors_, name)) return {};
+    const ModelTensors::Entry entry = tensors_.find(name);
+    const StoredType type = entry.tensor->type;
+    if (type != StoredType::F32 && type != StoredType::BF16) return {};
+    const std::byte* bytes = entry.file->bytes(*entry.tensor).data();
+    if (reinterpret_cast<uintptr_t>(bytes) % stored_type_size(type) != 0) return {};
+    return {bytes, type == StoredType::F32 ? DType::f32 : DType::bf16};
+  }
   std::optional<Nf4Storage> read_nf4(const std::string& name) const override {
     const auto quantised = read_bitsandbytes(tensors_, name);
     return quantised ? quantised->storage() : std::nullopt;

@@ -29,6 +29,9 @@ class ModelSource {
   /// All elements of a tensor that is there, as f32 or bf16 (rounded to nearest even).
   virtual void read(const std::string& name, Ptr out) const = 0;
 
+  /// Where the elements of a tensor that is there lie in memory as f32 or bf16; null for one that must be read.
+  virtual ConstPtr view(const std::string& /*name*/) const { return {}; }
+
   /// A matrix that is stored in NF4, as it is; nothing for any other.
   virtual std::optional<Nf4Storage> read_nf4(const std::string& /*name*/) const { return std::nullopt; }
 

@@ -14,7 +14,11 @@ constexpr float deviation = 0.02f;
 
 class Maker {
  public:
-  Maker(const Exec& exec, uint32_t seed, const BaseOptions& options) : exec_(exec), seed_(seed), options_(options) {}
+  Maker(const Exec& exec, const ModelConfig& config, uint32_t seed, const BaseOptions& options)
+      : exec_(exec),
+        seed_(seed),
+        options_(options),
+        pool_(exec.device, base_model_bytes(exec.device, config, options)) {}
 
   StoredWeight matrix(int64_t rows, int64_t cols, float scale, bool projection) {
     const bool quantise = projection && options_.dtype == BaseDType::nf4;
@@ -22,14 +26,15 @@ class Maker {
                         : projection || options_.dtype != BaseDType::nf4
                             ? (options_.dtype == BaseDType::f32 ? DType::f32 : DType::bf16)
                             : options_.dense_dtype;
-    DeviceBuffer data = DeviceBuffer::of(exec_.device, dtype, rows * cols);
+    const size_t bytes = static_cast<size_t>(rows * cols) * size_of(dtype);
+    DeviceBuffer data = quantise ? DeviceBuffer(exec_.device, bytes) : pool_.take(bytes);
     fill_normal(exec_, data.ptr(dtype), rows * cols, scale, seed_, next_++);
     if (!quantise) return StoredWeight(std::move(data), dtype, rows, cols);
-    return StoredWeight(exec_, data.ptr(dtype), rows, cols, options_.double_quant);
+    return StoredWeight(exec_, data.ptr(dtype), rows, cols, options_.double_quant, pool_);
   }
 
   DeviceBuffer vector(int64_t count, float value) {
-    DeviceBuffer data = DeviceBuffer::of(exec_.device, DType::f32, count);
+    DeviceBuffer data = pool_.take(static_cast<size_t>(count) * sizeof(float));
     fill_constant(exec_, data.ptr(DType::f32), count, value);
     return data;
   }
@@ -38,6 +43,7 @@ class Maker {
   const Exec& exec_;
   uint32_t seed_;
   BaseOptions options_;
+  BufferPool pool_;
   uint32_t next_ = 0;
 };
 
@@ -48,7 +54,7 @@ std::shared_ptr<const BaseModel> make_random_base_model(const Exec& exec, const 
   auto model = std::make_shared<BaseModel>();
   model->config = config;
   model->options = options;
-  Maker make(exec, seed, options);
+  Maker make(exec, config, seed, options);
   const float residual = deviation / std::sqrt(2.0f * static_cast<float>(config.num_layers));
   model->embedding = make.matrix(config.vocab_size, config.hidden_size, deviation, false);
   model->layers.resize(static_cast<size_t>(config.num_layers));

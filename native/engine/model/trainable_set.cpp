@@ -140,7 +140,7 @@ TrainableSet::TrainableSet(Device device, const ModelConfig& config, const Metho
 
 void TrainableSet::allocate_gradients() {
   if (gradients_) return;
-  gradients_ = DeviceBuffer(device_, values_.bytes() + aligned(sizeof(double)));
+  gradients_ = DeviceBuffer(device_, values_.bytes());
   for (Parameter& parameter : parameters_) {
     const ptrdiff_t offset = parameter.value.as<char>() - values_.data();
     parameter.gradient = Ptr(gradients_.data() + offset, parameter.value.dtype);

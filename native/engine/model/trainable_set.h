@@ -47,8 +47,6 @@ class TrainableSet {
   void refresh_copies(const Exec& exec);
   size_t copy_bytes() const { return copies_.bytes(); }
   void zero_gradients(const Exec& exec);
-  /// (1) of the device's memory, where the sum of the gradients' squares is made; there once gradients are.
-  double* squared_norm() { return reinterpret_cast<double*>(gradients_.data() + values_.bytes()); }
 
   const MethodOptions& method() const { return method_; }
   DType dtype() const { return dtype_; }

@@ -25,6 +25,10 @@ void* map_pages(size_t bytes) { return VirtualAlloc(nullptr, bytes, MEM_RESERVE 
 
 void unmap_pages(void* memory, size_t) { VirtualFree(memory, 0, MEM_RELEASE); }
 
+void read_mapped_pages(const void*, size_t) {}
+
+void drop_mapped_pages(const void*, size_t) {}  // the system trims a working set by itself
+
 int64_t peak_resident_bytes() {
   PROCESS_MEMORY_COUNTERS counters{};
   GetProcessMemoryInfo(GetCurrentProcess(), &counters, sizeof counters);
@@ -46,6 +50,25 @@ void* map_pages(size_t bytes) {
 }
 
 void unmap_pages(void* memory, size_t bytes) { munmap(memory, bytes); }
+
+void read_mapped_pages(const void* begin, size_t bytes) {
+#ifdef MADV_POPULATE_READ
+  const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t start = reinterpret_cast<uintptr_t>(begin);
+  const uintptr_t first = start / page * page;
+  // Where the kernel (before Linux 5.14) or the file system cannot, each page comes when it is read.
+  madvise(reinterpret_cast<void*>(first), start + bytes - first, MADV_POPULATE_READ);
+#else
+  (void)begin, (void)bytes;
+#endif
+}
+
+void drop_mapped_pages(const void* begin, size_t bytes) {
+  const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t start = reinterpret_cast<uintptr_t>(begin);
+  const uintptr_t first = (start + page - 1) / page * page, last = (start + bytes) / page * page;
+  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+}
 
 int64_t peak_resident_bytes() {
   rusage usage{};

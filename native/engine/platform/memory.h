@@ -19,4 +19,9 @@ SystemMemory system_memory();
 /// Largest resident size of this process so far.
 int64_t peak_resident_bytes();
 
+/// Brings the pages of a mapped file in [begin, begin + bytes) into memory at once, which is cheaper than fault by fault.
+void read_mapped_pages(const void* begin, size_t bytes);
+/// Lets go of the pages of a mapped file that lie wholly in [begin, begin + bytes): they are read anew when they are used.
+void drop_mapped_pages(const void* begin, size_t bytes);
+
 }  // namespace caravan

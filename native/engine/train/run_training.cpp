@@ -12,6 +12,8 @@
 #include "engine/train/train_options_json.h"
 #include "engine/train/train_step.h"
 #include "engine/train/trainer.h"
+#include "kernels/optimizer.h"
+#include "kernels/transfer.h"
 
 namespace caravan {
 
@@ -72,22 +74,23 @@ class TrainingRun {
     while (progress_.step < total_steps_ && !control_.stopping()) {
       StepClock clock;
       const int64_t step = progress_.step + 1;
-      const std::optional<StepGradients> gradients =
-          accumulate_gradients(session_, options_, plan.rows(step), step, [&] { return wait_while_paused(clock); });
-      if (!gradients) break;  // discarded
+      std::optional<StepBatch> batch =
+          enqueue_gradients(session_, options_, plan.rows(step), step, [&] { return wait_while_paused(clock); });
+      if (!batch) break;  // discarded
 
-      const double norm = gradient_norm(session_.exec, *session_.set);
+      // Where loss or norm is not finite, which the device alone knows so far, the update changes nothing.
       const float lr = learning_rate(options_.schedule, options_.lr, step, warmup, total_steps_);
-      const bool skipped = !std::isfinite(gradients->loss) || !std::isfinite(norm);
-      if (skipped) {
-        progress_.consecutive_skips += 1;
-      } else {
-        progress_.consecutive_skips = 0;
-        progress_.updates += 1;
-        session_.optimizer->update(session_.exec, *session_.set, lr, clip_scale(norm), progress_.updates);
-      }
+      const float* scale = session_.clip->measure(session_.exec, *session_.set, session_.decoder->squared_losses(),
+                                                  options_.max_grad_norm);
+      session_.optimizer->update(session_.exec, *session_.set, lr, scale, progress_.updates + 1);
+
+      const StepGradients gradients = collect_gradients(session_, options_, std::move(*batch));
+      const double norm = session_.clip->norm(session_.exec);
+      const bool skipped = !std::isfinite(gradients.loss) || !std::isfinite(norm);
+      progress_.consecutive_skips = skipped ? progress_.consecutive_skips + 1 : 0;
+      if (!skipped) progress_.updates += 1;
       progress_.step = step;
-      report(*gradients, plan, lr, norm, skipped, clock.ms());
+      report(gradients, plan, lr, norm, skipped, clock.ms());
       if (progress_.consecutive_skips >= most_skips_in_a_row) end_diverged();
 
       const bool last = step == total_steps_;
@@ -110,7 +113,7 @@ class TrainingRun {
       options_.resume_from = resumed->path;
     }
     checkpoints_.emplace(options_.checkpoint_dir, options_.keep_checkpoints);
-    session_ = open_training_session(options_);
+    session_ = open_training_session(options_, [this](int64_t done, int64_t total) { tell_loading(done, total); });
     if (resumed) {
       check_resumable(*resumed, options_, session_.train->rows(), session_.train->tokens());
       read_trainable_values(session_.exec, resumed->path, *session_.set);
@@ -126,6 +129,14 @@ class TrainingRun {
     tell(listener_.on_opened, SessionOpened{progress_.step_zero_difference, progress_.quantization_difference});
   }
 
+  void tell_loading(int64_t done, int64_t total) {
+    constexpr auto apart = std::chrono::milliseconds(200);
+    const auto now = std::chrono::steady_clock::now();
+    if (done < total && now - loading_told_ < apart) return;
+    loading_told_ = now;
+    tell(listener_.on_loading, done, total);
+  }
+
   /// Before each micro-batch; false when the step under way is to be thrown away.
   bool wait_while_paused(StepClock& clock) {
     if (control_.paused()) {
@@ -134,12 +145,6 @@ class TrainingRun {
       if (!control_.discard()) enter("training");
     }
     return !control_.discard();
-  }
-
-  float clip_scale(double norm) const {
-    if (options_.max_grad_norm == 0.0f) return 1.0f;
-    // As torch.nn.utils.clip_grad_norm_ has it.
-    return static_cast<float>(std::min(1.0, options_.max_grad_norm / (norm + 1e-6)));
   }
 
   bool due(int64_t every) const { return every > 0 && progress_.step % every == 0; }
@@ -185,10 +190,13 @@ class TrainingRun {
 
   /// A weight that overflowed poisons every later step: such a state is not worth a checkpoint's place.
   bool weights_are_finite() const {
+    const DeviceBuffer squared(session_.exec.device, sizeof(double));
     for (const Parameter& parameter : session_.set->parameters()) {
-      if (!std::isfinite(squared_norm(session_.exec, parameter.value, parameter.count))) return false;
+      squared_norm_add(session_.exec, squared.as<double>(), parameter.value, parameter.count);
     }
-    return true;
+    double sum = 0.0;
+    download(session_.exec, &sum, squared.data(), sizeof sum);
+    return std::isfinite(sum);
   }
 
   void save() {
@@ -259,6 +267,7 @@ class TrainingRun {
   double held_out_loss_ = 0.0;
   std::string newest_;
   std::string phase_;
+  std::chrono::steady_clock::time_point loading_told_;
 };
 
 }  // namespace

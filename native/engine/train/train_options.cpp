@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "engine/platform/error.h"
+#include "engine/train/adamw.h"
 
 namespace caravan {
 
@@ -22,7 +23,7 @@ void check_optimizer(const TrainOptions& o) {
   require(o.schedule == "constant" || o.schedule == "linear" || o.schedule == "cosine", "schedule", o.schedule,
           "constant, linear or cosine");
   require(o.warmup_ratio >= 0.0f && o.warmup_ratio <= 1.0f, "warmupRatio", o.warmup_ratio, "from 0 to 1");
-  require(o.optimizer == "adamw" || o.optimizer == "adamw8bit", "optimizer", o.optimizer, "adamw or adamw8bit");
+  parse_adamw_kind(o.optimizer);
   require(o.beta1 >= 0.0f && o.beta1 < 1.0f, "beta1", o.beta1, "at least 0 and below 1");
   require(o.beta2 >= 0.0f && o.beta2 < 1.0f, "beta2", o.beta2, "at least 0 and below 1");
   require(o.eps > 0.0f, "eps", o.eps, "above 0");
@@ -48,6 +49,7 @@ void check_train_options(const TrainOptions& o) {
   require(o.seq_len >= 2, "seqLen", o.seq_len, "at least 2");
   require(o.epochs >= 1, "epochs", o.epochs, "at least 1");
   require(o.max_steps >= 0, "maxSteps", o.max_steps, "at least 1, or left out");
+  require(o.recompute_layers >= 0, "recomputeLayers", o.recompute_layers, "at least 1, or left out for all");
   check_optimizer(o);
   require(o.eval_steps >= 0, "evalSteps", o.eval_steps, "0 or above");
   require(o.save_steps >= 0, "saveSteps", o.save_steps, "0 or above");

@@ -37,13 +37,14 @@ struct TrainOptions {
   float lr = 2e-4f;
   std::string schedule = "constant";  // constant, linear, cosine
   float warmup_ratio = 0.03f;
-  std::string optimizer = "adamw";  // adamw, adamw8bit
+  std::string optimizer = "adamw";  // adamw, adamw8bit, paged_adamw, paged_adamw8bit
   float beta1 = 0.9f;
   float beta2 = 0.999f;
   float eps = 1e-8f;
   float weight_decay = 0.0f;
   float max_grad_norm = 0.3f;  // 0: no clipping
   bool recompute = false;
+  int64_t recompute_layers = 0;  // with recompute: of the first so many layers; 0: of all
 
   uint32_t seed = 42;
   int64_t eval_steps = 0;  // 0: only before the first and after the last step
@@ -51,6 +52,7 @@ struct TrainOptions {
   int64_t keep_checkpoints = 2;
   int threads = 0;  // 0: one per core
   Device device = Device::cpu;
+  int device_index = 0;                         // among CUDA's devices
   std::map<std::string, std::string> identity;  // goes into each checkpoint's manifest
 
   /// A step has no more bins than conversations.

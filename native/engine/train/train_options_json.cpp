@@ -86,6 +86,7 @@ const std::map<std::string, Field>& fields() {
       {"weightDecay", plain(&TrainOptions::weight_decay)},
       {"maxGradNorm", plain(&TrainOptions::max_grad_norm)},
       {"recompute", plain(&TrainOptions::recompute, false)},
+      {"recomputeLayers", plain(&TrainOptions::recompute_layers, false)},
       {"seed", plain(&TrainOptions::seed)},
       {"evalSteps", plain(&TrainOptions::eval_steps, false)},
       {"saveSteps", plain(&TrainOptions::save_steps, false)},
@@ -126,6 +127,9 @@ std::map<std::string, std::string> defining_options(const TrainOptions& options)
   for (const auto& [name, field] : fields()) {
     if (field.defining) result[name] = field.write(options).dump();
   }
+  // Where the state lies decides no number.
+  const std::string paged = "paged_";
+  if (options.optimizer.starts_with(paged)) result["optimizer"] = Json(options.optimizer.substr(paged.size())).dump();
   return result;
 }
 

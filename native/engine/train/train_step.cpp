@@ -20,35 +20,49 @@ std::vector<float> shares_of(const std::vector<int64_t>& assignments, int64_t nu
   return shares;
 }
 
+/// A micro-batch's share of its step's tokens.
+double weight_of(const MicroBatch& micro, const StepBatch& batch) {
+  return static_cast<double>(micro.valid_tokens()) / static_cast<double>(batch.tokens);
+}
+
 }  // namespace
 
-std::optional<StepGradients> accumulate_gradients(TrainingSession& session, const TrainOptions& options,
-                                                  std::vector<int32_t> rows, int64_t step,
-                                                  const std::function<bool()>& before_micro_batch) {
-  StepGradients result;
-  result.batch = make_step_batch(*session.train, std::move(rows), options);
-  const StepBatch& batch = result.batch;
-  std::vector<int32_t> source_of_row;
-  for (const int32_t row : batch.rows) source_of_row.push_back(session.train->row(row).source);
-  LossTally tally(std::move(source_of_row), session.train->sources());
-  std::vector<int64_t> assignments;
-
+std::optional<StepBatch> enqueue_gradients(TrainingSession& session, const TrainOptions& options,
+                                           std::vector<int32_t> rows, int64_t step,
+                                           const std::function<bool()>& before_micro_batch) {
+  StepBatch batch = make_step_batch(*session.train, std::move(rows), options);
   session.set->zero_gradients(session.exec);
-  session.decoder->reset_balance_gradient();
+  session.decoder->begin_step();
   StepPlace place;
   place.seed = options.seed;
   place.step = static_cast<uint32_t>(step);
   place.loss_scale = 1.0f / static_cast<float>(batch.target_tokens);
   for (const MicroBatch& micro : batch.micro_batches) {
     if (!before_micro_batch()) return std::nullopt;
-    const double weight = static_cast<double>(micro.valid_tokens()) / static_cast<double>(batch.tokens);
-    place.balance_weight = static_cast<float>(weight);
-    const MicroBatchResult passed = session.decoder->forward_backward(micro.tokens(), micro.targets(), place);
+    place.balance_weight = static_cast<float>(weight_of(micro, batch));
+    session.decoder->accumulate(micro.tokens(), micro.targets(), place);
+    place.micro += 1;
+  }
+  return batch;
+}
+
+StepGradients collect_gradients(TrainingSession& session, const TrainOptions& options, StepBatch collected) {
+  StepGradients result;
+  result.batch = std::move(collected);
+  const StepBatch& batch = result.batch;
+  std::vector<int32_t> source_of_row;
+  for (const int32_t row : batch.rows) source_of_row.push_back(session.train->row(row).source);
+  LossTally tally(std::move(source_of_row), session.train->sources());
+  std::vector<int64_t> assignments;
+  const std::vector<MicroBatchResult> all = session.decoder->collect();
+  for (size_t i = 0; i < all.size(); ++i) {
+    const MicroBatch& micro = batch.micro_batches[i];
+    const MicroBatchResult& passed = all[i];
+    const double weight = weight_of(micro, batch);
     tally.add(micro, passed.losses);
     for (const float loss : passed.balance_loss) result.balance_loss += weight * loss;
     assignments.resize(passed.tokens_per_expert.size());
-    for (size_t i = 0; i < assignments.size(); ++i) assignments[i] += passed.tokens_per_expert[i];
-    place.micro += 1;
+    for (size_t j = 0; j < assignments.size(); ++j) assignments[j] += passed.tokens_per_expert[j];
   }
   result.loss = tally.mean();
   result.by_source = tally.by_source();

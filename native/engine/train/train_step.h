@@ -1,4 +1,4 @@
-// One optimizer step up to its gradients: every micro-batch forward and backward.
+// One optimizer step up to its gradients: every micro-batch forward and backward, and what they found.
 #pragma once
 
 #include <functional>
@@ -19,10 +19,13 @@ struct StepGradients {
   std::vector<float> expert_shares;  // (L, E); empty without experts
 };
 
-/// Leaves the step's gradients in the session's set. `before_micro_batch` is called before each micro-batch and may
-/// block; when it returns false the step is given up and nothing is returned.
-std::optional<StepGradients> accumulate_gradients(TrainingSession& session, const TrainOptions& options,
-                                                  std::vector<int32_t> rows, int64_t step,
-                                                  const std::function<bool()>& before_micro_batch);
+/// Enqueues what leaves the step's gradients in the session's set. `before_micro_batch` is called before each micro-batch
+/// and may block; when it returns false the step is given up and nothing is returned.
+std::optional<StepBatch> enqueue_gradients(TrainingSession& session, const TrainOptions& options,
+                                           std::vector<int32_t> rows, int64_t step,
+                                           const std::function<bool()>& before_micro_batch);
+
+/// Waits for the step whose gradients were enqueued last.
+StepGradients collect_gradients(TrainingSession& session, const TrainOptions& options, StepBatch batch);
 
 }  // namespace caravan

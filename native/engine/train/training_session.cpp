@@ -11,10 +11,6 @@ namespace {
 /// Above this size the unquantised weights are not loaded for the sake of a comparison.
 constexpr int64_t largest_unquantised_bytes = int64_t{4} << 30;
 
-BaseOptions base_options(const TrainOptions& options) {
-  return {options.base_dtype, options.double_quant, options.compute_dtype};
-}
-
 std::vector<float> logits_of_base(const TrainingSession& session, std::shared_ptr<const BaseModel> base,
                                   const TrainOptions& options, const MicroBatch& batch) {
   const auto model = std::make_shared<Model>(session.exec, session.config, std::move(base), nullptr, options.seq_len);
@@ -26,16 +22,16 @@ std::vector<float> logits_unquantised(const TrainingSession& session, const Trai
                                       const MicroBatch& batch) {
   BaseOptions dense = base_options(options);
   dense.dtype = options.compute_dtype == DType::f32 ? BaseDType::f32 : BaseDType::bf16;
-  const int64_t bytes = session.config.parameter_count() * static_cast<int64_t>(size_of(options.compute_dtype));
-  if (bytes > largest_unquantised_bytes) return {};
+  if (!compares_unquantised(session.config, options)) return {};
   return logits_of_base(session, load_base_model(session.exec, options.model_dir, dense), options, batch);
 }
 
-std::shared_ptr<const BaseModel> load_base(const TrainingSession& session, const TrainOptions& options) {
+std::shared_ptr<const BaseModel> load_base(const TrainingSession& session, const TrainOptions& options,
+                                           const std::function<void(int64_t, int64_t)>& loading) {
   if (options.random_init) {
     return make_random_base_model(session.exec, session.config, options.seed, base_options(options));
   }
-  return load_base_model(session.exec, options.model_dir, base_options(options));
+  return load_base_model(session.exec, options.model_dir, base_options(options), loading);
 }
 
 /// `full` and `upcycle` need no base when every value comes from a checkpoint.
@@ -55,18 +51,29 @@ bool keeps_copies(const TrainOptions& options) {
   return options.device == Device::cuda && options.compute_dtype == DType::bf16 && options.train_dtype == DType::f32;
 }
 
+BaseOptions base_options(const TrainOptions& options) {
+  return {options.base_dtype, options.double_quant, options.compute_dtype};
+}
+
+bool compares_unquantised(const ModelConfig& config, const TrainOptions& options) {
+  return config.parameter_count() * static_cast<int64_t>(size_of(options.compute_dtype)) <= largest_unquantised_bytes;
+}
+
 DecoderOptions decoder_options(const TrainOptions& options) {
   DecoderOptions decoder;
   decoder.activation = options.compute_dtype;
   decoder.recompute = options.recompute;
+  decoder.recompute_layers = options.recompute_layers;
   decoder.max_tokens = options.bins_per_micro_batch() * options.seq_len;
   decoder.max_targets = decoder.max_tokens;
+  decoder.micro_batches = (options.batch_size + options.bins_per_micro_batch() - 1) / options.bins_per_micro_batch();
   return decoder;
 }
 
-TrainingSession open_training_session(const TrainOptions& options) {
+TrainingSession open_training_session(const TrainOptions& options,
+                                      const std::function<void(int64_t, int64_t)>& loading) {
   TrainingSession session;
-  session.device = ComputeDevice(options.device, options.threads);
+  session.device = ComputeDevice(options.device, options.threads, options.device_index);
   session.exec = session.device.exec();
   session.config = read_model_config(options.model_dir);
   refuse_stored_experts(session.config, options.model_dir);
@@ -83,7 +90,7 @@ TrainingSession open_training_session(const TrainOptions& options) {
 
   std::vector<float> unquantised;
   if (fresh && options.base_dtype == BaseDType::nf4) unquantised = logits_unquantised(session, options, sample);
-  std::shared_ptr<const BaseModel> base = needs_base(options) ? load_base(session, options) : nullptr;
+  std::shared_ptr<const BaseModel> base = needs_base(options) ? load_base(session, options, loading) : nullptr;
   std::vector<float> stored;
   if (fresh) stored = logits_of_base(session, base, options, sample);
   if (!unquantised.empty()) session.quantization_difference = largest_logit_difference(stored, unquantised);
@@ -100,13 +107,14 @@ TrainingSession open_training_session(const TrainOptions& options) {
   session.decoder = std::make_unique<Decoder>(session.exec, session.model, decoder_options(options));
 
   AdamWSettings settings;
-  settings.eight_bit = options.optimizer == "adamw8bit";
+  settings.kind = parse_adamw_kind(options.optimizer);
   settings.beta1 = options.beta1;
   settings.beta2 = options.beta2;
   settings.eps = options.eps;
   settings.weight_decay = options.weight_decay;
   settings.seed = options.seed;
-  session.optimizer = std::make_unique<AdamW>(*session.set, settings);
+  session.optimizer = std::make_unique<AdamW>(session.exec, *session.set, settings);
+  session.clip = std::make_unique<GradientClip>(options.device);
   return session;
 }
 

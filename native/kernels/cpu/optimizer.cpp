@@ -26,11 +26,11 @@ bf16 round_stochastically(float value, uint32_t random16) {
 /// The 16 random bits of element i of a parameter.
 class RoundingBits {
  public:
-  RoundingBits(uint32_t seed, uint32_t step, uint32_t parameter, uint32_t micro)
-      : seed_(seed), step_(step), parameter_(parameter), micro_(micro) {}
+  RoundingBits(uint32_t seed, uint32_t step, uint32_t parameter, uint32_t micro, int64_t first = 0)
+      : seed_(seed), step_(step), parameter_(parameter), micro_(micro), first_(first) {}
 
   uint32_t operator()(int64_t i) {
-    const auto group = static_cast<uint64_t>(i) / 4;
+    const auto group = static_cast<uint64_t>(first_ + i) / 4;
     if (group != cached_) {
       words_ = philox(seed_, step_, static_cast<uint32_t>(group), static_cast<uint32_t>(group >> 32),
                       static_cast<uint32_t>(PhiloxUse::stochastic_rounding) | parameter_, micro_);
@@ -41,6 +41,7 @@ class RoundingBits {
 
  private:
   uint32_t seed_, step_, parameter_, micro_;
+  int64_t first_;
   uint64_t cached_ = ~uint64_t{0};
   Philox4 words_{};
 };
@@ -72,7 +73,7 @@ void adamw_update(const Exec& exec, Ptr p, ConstPtr g, float* m, float* v, int64
   const float scale = gradient_scale(o);
   if (std::isnan(scale)) return;
   parallel_for(exec, count, grain, [&](int64_t begin, int64_t end) {
-    RoundingBits random{o.seed, static_cast<uint32_t>(o.step), o.parameter, update_micro};
+    RoundingBits random{o.seed, static_cast<uint32_t>(o.step), o.parameter, update_micro, o.first};
     for (int64_t i = begin; i < end; ++i) {
       const float gradient = load_element(g, i) * scale;
       m[i] = m[i] + (1.0f - o.beta1) * (gradient - m[i]);
@@ -100,7 +101,7 @@ void adamw8bit_update(const Exec& exec, Ptr p, ConstPtr g, uint8_t* state1, uint
   parallel_for(exec, blocks, 4, [&](int64_t begin, int64_t end) {
     float first[adamw8bit_block], second[adamw8bit_block];
     bool finite[adamw8bit_block];
-    RoundingBits random{o.seed, static_cast<uint32_t>(o.step), o.parameter, update_micro};
+    RoundingBits random{o.seed, static_cast<uint32_t>(o.step), o.parameter, update_micro, o.first};
     for (int64_t block = begin; block < end; ++block) {
       const int64_t at = block * adamw8bit_block;
       const int64_t n = std::min(adamw8bit_block, count - at);
@@ -165,11 +166,11 @@ void squared_norm_add(const Exec& exec, double* sum, ConstPtr g, int64_t count) 
   *sum += cpu::squared_norm(exec, g, count);
 }
 
-void clip_scale(const Exec&, float* scale, double* norm, const double* squared, float max_norm) {
+void clip_scale(const Exec&, float* scale, double* norm, const double* squared, const double* losses, float max_norm) {
   *norm = std::sqrt(*squared);
   *scale = 1.0f;
   if (max_norm > 0.0f) *scale = static_cast<float>(std::min(1.0, max_norm / (*norm + 1e-6)));
-  if (!std::isfinite(*norm)) *scale = std::numeric_limits<float>::quiet_NaN();
+  if (!std::isfinite(*norm) || !std::isfinite(*losses)) *scale = std::numeric_limits<float>::quiet_NaN();
 }
 
 void stochastic_round(const Exec& exec, bf16* y, const float* x, int64_t count, uint32_t seed, uint32_t step,

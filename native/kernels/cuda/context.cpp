@@ -1,5 +1,7 @@
 #include "kernels/cuda/context.h"
 
+#include <algorithm>
+#include <cstring>
 #include <string>
 
 #include "kernels/cuda/check.h"
@@ -44,6 +46,11 @@ Context::Context(int device) : device_(device) {
 }
 
 Context::~Context() {
+  if (staging_.memory != nullptr) {
+    cudaStreamSynchronize(stream_);
+    cudaFreeHost(staging_.memory);
+    for (const cudaEvent_t event : staging_.copied) cudaEventDestroy(event);
+  }
   if (workspace_ != nullptr) cudaFree(workspace_);
   if (nf4_tables_ != nullptr) cudaFree(nf4_tables_);
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
@@ -60,13 +67,39 @@ void* Context::workspace(size_t bytes) {
   return workspace_;
 }
 
-void upload(const Exec& exec, void* to, const void* from, size_t bytes) {
-  // From pageable memory the call returns once the bytes are staged.
-  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_of(exec)), "upload");
+void Context::upload(const Exec& exec, void* to, const void* from, size_t bytes) {
+  constexpr size_t half_bytes = size_t{16} << 20;
+  constexpr int64_t grain = 1 << 20;
+  Staging& s = staging_;
+  if (s.memory == nullptr) {
+    check(cudaMallocHost(reinterpret_cast<void**>(&s.memory), 2 * half_bytes), "pinned memory for uploads");
+    for (cudaEvent_t& event : s.copied) check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEvent");
+  }
+  while (bytes > 0) {
+    if (s.used == half_bytes || (s.used > 0 && s.used + std::min(bytes, half_bytes) > half_bytes)) {
+      check(cudaEventRecord(s.copied[s.half], stream_), "cudaEventRecord");
+      s.half = 1 - s.half;
+      s.used = 0;
+      check(cudaEventSynchronize(s.copied[s.half]), "upload");
+    }
+    const size_t piece = std::min(bytes, half_bytes - s.used);
+    char* const at = s.memory + static_cast<size_t>(s.half) * half_bytes + s.used;
+    parallel_for(exec, static_cast<int64_t>(piece), grain, [&](int64_t first, int64_t last) {
+      std::memcpy(at + first, static_cast<const char*>(from) + first, static_cast<size_t>(last - first));
+    });
+    check(cudaMemcpyAsync(to, at, piece, cudaMemcpyDefault, stream_), "upload");
+    s.used = std::min(half_bytes, s.used + (piece + 63) / 64 * 64);
+    to = static_cast<char*>(to) + piece;
+    from = static_cast<const char*>(from) + piece;
+    bytes -= piece;
+  }
 }
 
+void upload(const Exec& exec, void* to, const void* from, size_t bytes) { exec.cuda->upload(exec, to, from, bytes); }
+
+// Either end may be paged state, which is host memory.
 void download(const Exec& exec, void* to, const void* from, size_t bytes) {
-  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_of(exec)), "download");
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_of(exec)), "download");
   check(cudaStreamSynchronize(stream_of(exec)), "download");
 }
 

@@ -40,6 +40,11 @@ class Context {
   }
   size_t workspace_bytes() const { return workspace_bytes_; }
 
+  /// Enqueues a copy from pageable memory, which may change at once, without waiting for the stream: through pinned memory
+  /// of our own, which CUDA itself would wait for, filled by the Exec's threads. Waits only where more is under way than
+  /// that memory holds.
+  void upload(const Exec& exec, void* to, const void* from, size_t bytes);
+
   /// nf4_code (16), then dynamic_code_signed (256), on the device.
   const float* nf4_tables() const { return nf4_tables_; }
 
@@ -57,6 +62,15 @@ class Context {
   int compute_capability_ = 0;
   int most_capability_ = 1000;
   size_t max_shared_memory_ = 0;
+  /// Pinned memory in two halves: one is filled while what was enqueued from the other runs.
+  struct Staging {
+    char* memory = nullptr;
+    size_t used = 0;  // of the half in use
+    int half = 0;
+    cudaEvent_t copied[2] = {};
+  };
+
+  Staging staging_;
   void* workspace_ = nullptr;
   size_t workspace_bytes_ = 0;
   float* nf4_tables_ = nullptr;

@@ -25,15 +25,17 @@ __device__ __forceinline__ float root(float a) { return __fsqrt_rn(a); }
 /// The key and the shared counter words of one tensor's draws.
 struct RoundingBits {
   uint32_t seed, step, use, micro;
+  int64_t first;
 
-  RoundingBits(uint32_t seed_, uint32_t step_, uint32_t parameter, uint32_t micro_)
+  RoundingBits(uint32_t seed_, uint32_t step_, uint32_t parameter, uint32_t micro_, int64_t first_ = 0)
       : seed(seed_),
         step(step_),
         use(static_cast<uint32_t>(PhiloxUse::stochastic_rounding) | parameter),
-        micro(micro_) {}
+        micro(micro_),
+        first(first_) {}
 
   __device__ Philox4 group(int64_t i) const {
-    const uint64_t at = static_cast<uint64_t>(i) / 4;
+    const uint64_t at = static_cast<uint64_t>(first + i) / 4;
     return philox(seed, step, static_cast<uint32_t>(at), static_cast<uint32_t>(at >> 32), use, micro);
   }
 };
@@ -112,7 +114,7 @@ struct Step {
         decay(1.0f - o.lr * o.weight_decay),
         gradient_scale(o.gradient_scale),
         device_gradient_scale(o.device_gradient_scale),
-        bits(o.seed, static_cast<uint32_t>(o.step), o.parameter, update_micro) {
+        bits(o.seed, static_cast<uint32_t>(o.step), o.parameter, update_micro, o.first) {
     root_correction = static_cast<float>(std::sqrt(second_correction(o)));
   }
 
@@ -336,11 +338,12 @@ void add_squares(const Exec& exec, double* sum, double* partial, ConstPtr g, int
   check_launch("squared_norm");
 }
 
-__global__ void clip_scale_kernel(float* scale, double* norm, const double* squared, float max_norm) {
+__global__ void clip_scale_kernel(float* scale, double* norm, const double* squared, const double* losses,
+                                  float max_norm) {
   *norm = sqrt(*squared);
   *scale = 1.0f;
   if (max_norm > 0.0f) *scale = static_cast<float>(fmin(1.0, static_cast<double>(max_norm) / (*norm + 1e-6)));
-  if (!isfinite(*norm)) *scale = NAN;
+  if (!isfinite(*norm) || !isfinite(*losses)) *scale = NAN;
 }
 
 }  // namespace
@@ -388,8 +391,9 @@ void squared_norm_add(const Exec& exec, double* sum, ConstPtr g, int64_t count) 
   add_squares(exec, sum, exec.cuda->workspace<double>(norm_blocks(count)), g, count);
 }
 
-void clip_scale(const Exec& exec, float* scale, double* norm, const double* squared, float max_norm) {
-  clip_scale_kernel<<<1, 1, 0, stream_of(exec)>>>(scale, norm, squared, max_norm);
+void clip_scale(const Exec& exec, float* scale, double* norm, const double* squared, const double* losses,
+                float max_norm) {
+  clip_scale_kernel<<<1, 1, 0, stream_of(exec)>>>(scale, norm, squared, losses, max_norm);
   check_launch("clip_scale");
 }
 

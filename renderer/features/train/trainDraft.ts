@@ -75,6 +75,19 @@ export function useTrainDraft() {
     return found;
   });
 
+  /** Of the GPUs that the engine can name, those that are here. */
+  function shapeOf(key: RunKey): FieldShape {
+    const shape = shapes.get(key)!;
+    if (key !== 'device' || shape.kind !== 'choice') return shape;
+    const known = [
+      'cpu',
+      'cuda',
+      input.value['device'],
+      ...(systemStore.status?.devices ?? []).map((one) => one.device),
+    ];
+    return { ...shape, choices: shape.choices.filter((choice) => known.includes(choice)) };
+  }
+
   const groups = computed<{ group: RunGroup; fields: FormField[] }[]>(() => {
     const method = input.value['method'] as RunConfig['method'];
     const unused = unusedFields[method] ?? [];
@@ -85,7 +98,7 @@ export function useTrainDraft() {
         .map(([key, field]) => ({
           ...field,
           key,
-          shape: shapes.get(key)!,
+          shape: shapeOf(key),
           fallback: defaults[key],
           value: input.value[key],
           preset: base.value[key],

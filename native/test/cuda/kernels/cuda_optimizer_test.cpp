@@ -191,10 +191,11 @@ TEST_CASE("clipping without the host: the scale of clip_grad_norm_, and no updat
   for (const double squared : {0.0, 0.25, 1.0, 1e6, static_cast<double>(INFINITY), static_cast<double>(NAN)}) {
     for (const float max_norm : {0.0f, 1.0f, 0.3f}) {
       INFO("squared norm " << squared << ", limit " << max_norm);
-      TwinArray<double> sum(1), norm(1);
+      TwinArray<double> sum(1), losses(1), norm(1);
       TwinArray<float> scale(1), p(count), g(count), m(count), v(count), p8(count), absmax1(4), absmax2(4);
       TwinArray<uint8_t> state1(count), state2(count);
       fill_value(sum, squared);
+      fill_value(losses, 3.0);
       p.fill(1);
       p8.fill(1);
       g.fill(2);
@@ -203,7 +204,7 @@ TEST_CASE("clipping without the host: the scale of clip_grad_norm_, and no updat
       fill_value<uint8_t>(state2, 0);
       const float before = p[17];
       for (const Exec& exec : {cpu_exec(), cuda_exec()}) {
-        clip_scale(exec, on(exec, scale), on(exec, norm), on(exec, sum), max_norm);
+        clip_scale(exec, on(exec, scale), on(exec, norm), on(exec, sum), on(exec, losses), max_norm);
         AdamWOptions options = options_at(1, 0.1f);
         options.device_gradient_scale = on(exec, scale);
         adamw_update(exec, on(exec, p), on(exec, g), on(exec, m), on(exec, v), count, options);
