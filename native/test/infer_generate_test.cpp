@@ -1,6 +1,7 @@
 // Answers of tiny models: what ends them, what they report, and that nothing beside them changes them.
 #include <algorithm>
 #include <atomic>
+#include <barrier>
 #include <stdexcept>
 #include <thread>
 
@@ -97,8 +98,13 @@ TEST_CASE("conversations that run at the same time answer as each does alone, be
   const std::vector<int64_t> first = {1, 1};
   const std::vector<ScoreResult> scores = model->score(rows, first);
   std::vector<std::thread> threads;
+  std::barrier told(conversations);
   for (int i = 0; i < conversations; ++i) {
-    threads.emplace_back([&, i] { together[static_cast<size_t>(i)] = model->generate(options(i)); });
+    threads.emplace_back([&, i] {
+      // They go from token to token side by side, so that they meet however the threads are run.
+      const auto meet = [&](const GeneratedToken&) { told.arrive_and_wait(); };
+      together[static_cast<size_t>(i)] = model->generate(options(i), meet);
+    });
   }
   for (int round = 0; round < 5; ++round) {
     const std::vector<ScoreResult> again = model->score(rows, first);
