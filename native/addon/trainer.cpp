@@ -16,7 +16,7 @@ namespace caravan::addon {
 namespace {
 
 constexpr std::array listener_methods = {"onPhase",      "onLoading",    "onOpened", "onStep",
-                                          "onEvaluation", "onCheckpoint", "onLog"};
+                                         "onEvaluation", "onCheckpoint", "onLog"};
 
 struct Creation {
   TrainOptions options;

@@ -71,7 +71,9 @@ export const verb: Verb = {
     for (const { item, bytes } of plan.memory)
       output.line(`             ${item.padEnd(24)} ${formatBytes(bytes).padStart(11)}`);
     if (plan.hostMemoryBytes !== undefined && plan.hostMemoryBytes > 0)
-      output.line(`             and ${formatBytes(plan.hostMemoryBytes)} of the machine's memory, beside the GPU`);
+      output.line(
+        `             and ${formatBytes(plan.hostMemoryBytes)} of the machine's memory, beside the GPU`,
+      );
     if (plan.track)
       output.line(
         `             so far ${plan.track.runs} ${plan.track.runs === 1 ? 'run' : 'runs'} took ${formatShare(plan.track.least)} to ${formatShare(plan.track.most)} of what was planned`,

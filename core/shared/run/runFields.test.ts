@@ -20,7 +20,10 @@ describe('fields of run.yaml', () => {
     ['batchSize', { kind: 'number', integer: true, range: 'at least 1' }],
     ['maxSteps', { kind: 'number', integer: true, range: 'at least 1' }],
     ['packing', { kind: 'flag', range: '' }],
-    ['optimizer', { kind: 'choice', choices: ['adamw', 'adamw8bit', 'paged_adamw', 'paged_adamw8bit'], range: '' }],
+    [
+      'optimizer',
+      { kind: 'choice', choices: ['adamw', 'adamw8bit', 'paged_adamw', 'paged_adamw8bit'], range: '' },
+    ],
     ['model', { kind: 'text', range: '' }],
   ] as const)('%s', (key, shape) => {
     expect(shapes.get(key)).toEqual(shape);

@@ -58,8 +58,8 @@ struct SessionOpened {
 
 /// Called on the trainer's thread; none may block for long, none may throw. Unset ones are skipped.
 struct TrainListener {
-  std::function<void(const std::string& phase)> on_phase;  // loading evaluating training saving paused finished
-  std::function<void(int64_t done, int64_t total)> on_loading;      // bytes of the base model's files, a few times a second
+  std::function<void(const std::string& phase)> on_phase;       // loading evaluating training saving paused finished
+  std::function<void(int64_t done, int64_t total)> on_loading;  // bytes of the base model's files, a few times a second
   std::function<void(const SessionOpened&)> on_opened;
   std::function<void(const StepMetrics&)> on_step;
   std::function<void(const EvaluationMetrics&)> on_evaluation;
