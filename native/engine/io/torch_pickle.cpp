@@ -1,11 +1,12 @@
 // The pickle machine (Python's pickletools) has a stack, a memo and some seventy instructions. Here it has those that
-// torch.save uses for a dictionary of tensors, and three callables. Values live in one vector and name each other by index:
+// torch.save uses for a dictionary of tensors, and three callables. Values live in one list and name each other by index:
 // what refers to itself, or nests a million deep, costs no recursion.
 #include "engine/io/torch_pickle.h"
 
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <deque>
 #include <optional>
 #include <string_view>
 #include <unordered_map>
@@ -19,7 +20,7 @@ namespace {
 using Index = uint32_t;
 
 constexpr size_t max_pickle_bytes = 64'000'000;
-constexpr size_t max_values = 4'000'000;
+constexpr size_t max_values = 1'000'000;  // some twenty a tensor, and seventy bytes each
 constexpr size_t max_dimensions = 16;
 
 enum class Kind : uint8_t { none, boolean, integer, real, text, tuple, list, dict, global, storage, tensor, mark };
@@ -335,7 +336,7 @@ class Unpickler {
   const std::string& path_;
   std::span<const std::byte> bytes_;
   size_t at_ = 0;
-  std::vector<Value> values_;
+  std::deque<Value> values_;  // grows without a second copy of itself
   std::vector<Index> stack_;
   std::vector<size_t> marks_;
   std::unordered_map<uint64_t, Index> memo_;
