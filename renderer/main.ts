@@ -2,12 +2,13 @@ import './app/jitless.ts';
 import './app/theme/tokens.css';
 import './app/theme/base.css';
 import { createPinia } from 'pinia';
-import { createApp } from 'vue';
+import { createApp, watchEffect } from 'vue';
 import type { Workbench } from '../core/shared/contract/workbench.ts';
 import App from './app/App.vue';
 import { browserWorkbench } from './app/browserWorkbench.ts';
+import { openTarget } from './app/openTarget.ts';
 import { createRoutes } from './app/routes.ts';
-import { watchSystemTheme } from './app/theme/theme.ts';
+import { theme, watchSystemTheme } from './app/theme/theme.ts';
 import { useChatStore } from './stores/chatStore.ts';
 import { createHostLink, provideHost } from './stores/host.ts';
 import { useJobStore } from './stores/jobStore.ts';
@@ -38,4 +39,10 @@ useMetricStore().start();
 useChatStore().start();
 useSystemStore().start();
 watchSystemTheme();
-app.use(createRoutes()).mount('#app');
+// Strong contrast is light or dark as the system has it.
+watchEffect(
+  () => void window.workbench?.desktop?.setTheme(theme.value === 'contrast' ? 'system' : theme.value),
+);
+const router = createRoutes();
+app.use(router).mount('#app');
+window.workbench?.desktop?.onOpen((target) => openTarget(router, target));

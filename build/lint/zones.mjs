@@ -110,7 +110,11 @@ export function importZones(root) {
       may: ['core/shared', 'core/host', 'core/demo'],
       never: [...host, ...nativePackages],
     },
-    { folder: 'electron/main', may: ['core/host', 'core/shared'], never: [...uiPackages, ...nativePackages] },
+    {
+      folder: 'electron/main',
+      may: ['core/host', 'core/shared', 'core/process'],
+      never: [...uiPackages, ...nativePackages],
+    },
     { folder: 'electron/preload', may: ['core/shared/contract'], never: [], only: ['electron'] },
     { folder: 'renderer', may: shared, never: ['electron', ...nativePackages, 'ws', ...nodeModules] },
     // Inside the page: a feature uses all its siblings but no other feature; what is shared knows no store.

@@ -19,7 +19,12 @@ export interface ConnectOptions {
   home?: string;
   /** The host's program. */
   entry?: string;
+  /** Makes a host where none lives; by default a process of its own, which outlives this one. */
+  start?: StartHost;
 }
+
+/** Resolves when a host stands, or another won the home; rejects with what kept it from starting. */
+export type StartHost = (home: string, remark: (text: string) => void) => Promise<void>;
 
 /** A host that starts or ends takes this long at most; one that ends may have a large checkpoint to write. */
 const startWithinMs = 60_000;
@@ -46,7 +51,7 @@ export async function connectOrStart(options: ConnectOptions = {}): Promise<Clie
       const agreed = client && (await agree(client, running, remark));
       if (agreed) return client;
     } else if (locks.length === 0) {
-      await start(home, entry, remark);
+      await (options.start ? options.start(home, remark) : start(home, entry, remark));
       continue;
     } else {
       const lock = locks[0]!;

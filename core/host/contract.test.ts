@@ -1,4 +1,5 @@
-/** What holds between a client and a host holds over every carrier: each test here runs over all three. */
+/** What holds between a client and a host holds over every carrier: each test here runs over all of them. */
+import { EventEmitter } from 'node:events';
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -14,9 +15,10 @@ import type { Handlers } from '../shared/contract/service.ts';
 import type { Carrier } from '../shared/contract/wire.ts';
 import { runConfigSchema } from '../shared/run/runConfig.ts';
 import { maxAnswerBytes, maxCallBytes } from './carriers/BufferedCarrier.ts';
-import { localSocketCarrier } from './carriers/localSocket.ts';
+import { connectLocalSocket, localSocketCarrier } from './carriers/localSocket.ts';
 import { messagePortCarrier } from './carriers/messagePort.ts';
 import { webSocketCarrier } from './carriers/webSocket.ts';
+import { relay } from './embedHost.ts';
 import { Host } from './Host.ts';
 
 interface Connection {
@@ -81,7 +83,32 @@ const carriers: Record<string, (host: Host, home: string) => Promise<Connection>
   async 'message port'(host) {
     return { carrier: await portTo(host) };
   },
+  async 'message port of Electron'(host) {
+    return { carrier: electronPortTo(host) };
+  },
+  /** The app's window, where another process hosts the home. */
+  async 'message port through a local socket'(host) {
+    const { port1, port2 } = new MessageChannel();
+    relay(messagePortCarrier(port1), await connectLocalSocket(await host.listenLocally('relayed')));
+    cleanUps.push(() => port2.close());
+    return { carrier: messagePortCarrier(port2) };
+  },
 };
+
+/** Electron's ports deliver an event that carries the message. */
+function electronPortTo(host: Host): Carrier {
+  const { port1, port2 } = new MessageChannel();
+  const electrons = Object.assign(new EventEmitter(), {
+    postMessage: (message: unknown) => port1.postMessage(message),
+    start: () => port1.start(),
+    close: () => port1.close(),
+  });
+  port1.on('message', (data) => electrons.emit('message', { data }));
+  port1.on('close', () => electrons.emit('close'));
+  host.attach(messagePortCarrier(electrons, (event) => (event as { data: unknown }).data));
+  cleanUps.push(() => port2.close());
+  return messagePortCarrier(port2);
+}
 
 function portTo(host: Host): Promise<Carrier> {
   const { port1, port2 } = new MessageChannel();

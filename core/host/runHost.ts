@@ -26,6 +26,8 @@ export interface RunHostOptions {
   idleMs: number | null;
   report: (message: StartReport) => void;
   openServices: (home: string, endedUncleanly: boolean, emit: EmitEvent) => Promise<Services>;
+  /** Given the host once it is open, so that its own process can attach to it without a socket. */
+  onHost?: (host: Host) => void;
   /** By default this process's version: tests put another in its place. */
   version?: string;
 }
@@ -98,6 +100,7 @@ async function live(options: RunHostOptions, lock: HostLock, log: HostLog): Prom
     remarks.push(...host.notes);
     for (const remark of remarks) log.line(remark);
     log.line(`host ${lock.record.version} of ${home} listens at ${address}`);
+    options.onHost?.(host);
     options.report({ type: 'ready', remarks });
     ending = await ended;
   } catch (error) {

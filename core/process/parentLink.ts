@@ -15,6 +15,9 @@ interface ParentPort {
   on(event: 'close', listener: () => void): void;
 }
 
+/** What asks a utility process to end: its port, unlike Node's channel, cannot be closed from the host's side. */
+export const endMessage = { type: 'end' } as const;
+
 const beatMs = 1000;
 
 /** @throws Error where no host started this process */
@@ -35,9 +38,26 @@ function electronLink(port: ParentPort): ParentLink {
       port.postMessage(message);
       return Promise.resolve();
     },
-    onMessage: (listener) => port.on('message', ({ data }) => listener(data)),
-    onGone: (listener) => port.on('close', listener),
+    onMessage: (listener) =>
+      port.on('message', ({ data }) => {
+        if (!isEnd(data)) listener(data);
+      }),
+    onGone(listener) {
+      let told = false;
+      const tell = () => {
+        if (!told) listener();
+        told = true;
+      };
+      port.on('close', tell);
+      port.on('message', ({ data }) => {
+        if (isEnd(data)) tell();
+      });
+    },
   };
+}
+
+function isEnd(data: unknown): boolean {
+  return (data as { type?: unknown } | null)?.type === endMessage.type;
 }
 
 function nodeLink(): ParentLink {

@@ -53,7 +53,7 @@ export interface SuperviseOptions {
 }
 
 /** Between normal (0) and idle (19): about a third of a processor that others want too. */
-const computingNiceness = 5;
+export const computingNiceness = 5;
 const tailLines = 50;
 const tailLineLength = 2000;
 const tickMs = 1000;
