@@ -102,7 +102,7 @@ export async function stageServer() {
   return { folder, name };
 }
 
-function copyPackage(path, app) {
+export function copyPackage(path, app) {
   const kept = keptOf[basename(path)];
   const from = join(root, path);
   const top =
