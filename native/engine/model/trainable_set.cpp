@@ -136,6 +136,18 @@ TrainableSet::TrainableSet(Device device, const ModelConfig& config, const Metho
     parameter.value.data = values_.data() + offset;
     offset += aligned(static_cast<size_t>(parameter.count) * size_of(parameter.value.dtype));
   }
+  for (const Parameter& parameter : parameters_) {
+    const Parameter* before = runs_.empty() ? nullptr : &parameters_[runs_.back().first];
+    if (before == nullptr || before->value.dtype != parameter.value.dtype ||
+        is_vector(*before) != is_vector(parameter)) {
+      runs_.push_back({parameter.index, 0, 0});
+      before = &parameter;
+    }
+    ParameterRun& run = runs_.back();
+    run.count += 1;
+    const ptrdiff_t bytes = parameter.value.as<char>() - before->value.as<char>();
+    run.elements = static_cast<int64_t>(static_cast<size_t>(bytes) / size_of(parameter.value.dtype)) + parameter.count;
+  }
 }
 
 void TrainableSet::allocate_gradients() {

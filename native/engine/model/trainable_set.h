@@ -28,6 +28,14 @@ struct Parameter {
 /// Names, shapes and order of what `method` trains on a model of `config`, without memory.
 std::vector<Parameter> list_parameters(const ModelConfig& config, const MethodOptions& method);
 
+/// Parameters that follow each other and are alike for an optimizer: of one type, matrices or vectors. What lies between
+/// them in memory is zero in values, gradients and 32-bit state alike, so that one operation may take them together.
+struct ParameterRun {
+  size_t first = 0;
+  size_t count = 0;      // of parameters
+  int64_t elements = 0;  // from the first one's beginning to the last one's end
+};
+
 class TrainableSet {
  public:
   TrainableSet(Device device, const ModelConfig& config, const MethodOptions& method, DType train_dtype)
@@ -53,6 +61,8 @@ class TrainableSet {
   Device device() const { return device_; }
   std::vector<Parameter>& parameters() { return parameters_; }
   const std::vector<Parameter>& parameters() const { return parameters_; }
+  /// All parameters, in their order.
+  const std::vector<ParameterRun>& runs() const { return runs_; }
   /// Null when there is none of that name.
   Parameter* find(const std::string& name);
   /// Number of trainable scalars.
@@ -66,6 +76,7 @@ class TrainableSet {
   MethodOptions method_;
   DType dtype_;
   std::vector<Parameter> parameters_;
+  std::vector<ParameterRun> runs_;
   std::unordered_map<std::string, size_t> by_name_;
   DeviceBuffer values_;
   DeviceBuffer gradients_;

@@ -66,18 +66,30 @@ AdamW::AdamW(const Exec& exec, const TrainableSet& set, const AdamWSettings& set
     at += aligned(taken_bytes);
     return taken;
   };
-  for (const Parameter& parameter : set.parameters()) {
-    State state;
-    state.eight_bit = keeps_eight_bits(parameter, settings.kind.eight_bit);
-    const size_t each = static_cast<size_t>(parameter.count) * (state.eight_bit ? 1 : sizeof(float));
-    state.first = take(each);
-    state.second = take(each);
-    if (state.eight_bit) {
-      state.absmax1 = reinterpret_cast<float*>(take(blocks_of(parameter.count) * sizeof(float)));
-      state.absmax2 = reinterpret_cast<float*>(take(blocks_of(parameter.count) * sizeof(float)));
+  for (const Parameter& parameter : set.parameters()) parameters_.push_back(&parameter);
+  states_.resize(parameters_.size());
+  together_ = !settings.kind.eight_bit && !paged;
+  for (const ParameterRun& run : set.runs()) {
+    const auto each_of = [&](const auto& place) {
+      for (size_t i = run.first; i < run.first + run.count; ++i) place(*parameters_[i], states_[i]);
+    };
+    if (together_) {
+      // Each array of a run lies as its values do.
+      each_of(
+          [&](const Parameter& p, State& state) { state.first = take(static_cast<size_t>(p.count) * sizeof(float)); });
+      each_of(
+          [&](const Parameter& p, State& state) { state.second = take(static_cast<size_t>(p.count) * sizeof(float)); });
+      continue;
     }
-    parameters_.push_back(&parameter);
-    states_.push_back(state);
+    each_of([&](const Parameter& p, State& state) {
+      state.eight_bit = keeps_eight_bits(p, settings.kind.eight_bit);
+      const size_t each = static_cast<size_t>(p.count) * (state.eight_bit ? 1 : sizeof(float));
+      state.first = take(each);
+      state.second = take(each);
+      if (!state.eight_bit) return;
+      state.absmax1 = reinterpret_cast<float*>(take(blocks_of(p.count) * sizeof(float)));
+      state.absmax2 = reinterpret_cast<float*>(take(blocks_of(p.count) * sizeof(float)));
+    });
   }
 }
 
@@ -91,14 +103,23 @@ void AdamW::update(const Exec& exec, TrainableSet& set, float lr, GradientScale 
   options.gradient_scale = scale.value;
   options.device_gradient_scale = scale.device;
   options.seed = settings_.seed;
-  for (const Parameter& parameter : set.parameters()) {
-    const State& state = states_[parameter.index];
-    options.parameter = parameter.index;
-    options.weight_decay = parameter.shape.size() == 1 ? 0.0f : settings_.weight_decay;
-    if (pager_) {
-      update_paged(exec, parameter, state, options);
-    } else {
-      update_elements(exec, parameter, 0, parameter.count, state, options);
+  for (const ParameterRun& run : set.runs()) {
+    const Parameter& first = set.parameters()[run.first];
+    options.weight_decay = first.shape.size() == 1 ? 0.0f : settings_.weight_decay;
+    // bf16 values round by random numbers that count each parameter's own elements.
+    if (together_ && first.value.dtype == DType::f32) {
+      options.parameter = first.index;
+      update_elements(exec, first, 0, run.elements, states_[run.first], options);
+      continue;
+    }
+    for (size_t i = run.first; i < run.first + run.count; ++i) {
+      const Parameter& parameter = set.parameters()[i];
+      options.parameter = parameter.index;
+      if (pager_) {
+        update_paged(exec, parameter, states_[i], options);
+      } else {
+        update_elements(exec, parameter, 0, parameter.count, states_[i], options);
+      }
     }
   }
 }

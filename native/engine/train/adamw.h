@@ -81,7 +81,8 @@ class AdamW {
   AdamWSettings settings_;
   std::vector<const Parameter*> parameters_;
   std::vector<State> states_;
-  DeviceBuffer memory_;  // the states, or the slots
+  bool together_ = false;  // 32-bit state of a run of parameters lies as their values do
+  DeviceBuffer memory_;    // the states, or the slots
   std::unique_ptr<PinnedBuffer> pinned_;
   std::unique_ptr<Pager> pager_;
   int next_slot_ = 0;

@@ -8,8 +8,8 @@ namespace caravan {
 const float* GradientClip::measure(const Exec& exec, const TrainableSet& set, const double* losses, float max_norm) {
   Found* found = found_.as<Found>();
   zero_bytes(exec, &found->squared, sizeof found->squared);
-  for (const Parameter& parameter : set.parameters()) {
-    squared_norm_add(exec, &found->squared, parameter.gradient, parameter.count);
+  for (const ParameterRun& run : set.runs()) {
+    squared_norm_add(exec, &found->squared, set.parameters()[run.first].gradient, run.elements);
   }
   clip_scale(exec, &found->scale, &found->norm, &found->squared, losses, max_norm);
   return &found->scale;
