@@ -49,6 +49,11 @@ __device__ __forceinline__ void fragment(uint32_t (&f)[4], const bf16* tile, int
   }
 }
 
+/// 4 bytes from global to shared memory, or zeros where `real` is 0.
+__device__ __forceinline__ void copy_4(void* to, const void* from, int real) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to)), "l"(from), "r"(real));
+}
+
 /// (lines, 8 * chunks) of a matrix into a tile, zeros beyond `line_end` and `end`; rows and `first` are 16-byte aligned.
 template <int lines, int chunks, int by = threads>
 __device__ __forceinline__ void load_tile(bf16* tile, const bf16* from, int64_t ld, int64_t line, int64_t line_end,
@@ -99,8 +104,7 @@ __global__ void __launch_bounds__(threads, 1) forward_kernel(const __grid_consta
           const int part = at / (2 * forward_rows), line = at / 2 % forward_rows, word = k / 32 + at % 2;
           const bool there = row + line < n && word < words;
           const uint32_t* const from = there ? p.kept[part] + (row + line) * words + word : p.kept[part];
-          asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(bits + at)), "l"(from),
-                       "r"(there ? 4 : 0));
+          copy_4(bits + at, from, there ? 4 : 0);
         }
       }
     }
@@ -333,12 +337,13 @@ __global__ void __launch_bounds__(threads)
 
 constexpr int input_rows = 64, input_c = 128, input_k = 64, input_threads = 128;
 constexpr int input_tile = input_rows * input_c, input_u_tile = input_rows * input_k, input_a_tile = input_k * input_c;
-constexpr int input_stage = input_u_tile + input_a_tile;
+constexpr int input_words = input_c / 32;  // of one row's mask
+constexpr int input_stage = input_u_tile + input_a_tile + 2 * input_rows * input_words;
 /// Of products one after the other two are in shared memory at a time.
 constexpr int input_bytes(int64_t tasks) { return 2 * (input_tile + (tasks > 1 ? 2 : 1) * input_stage); }
 
 template <bool masked>
-__global__ void __launch_bounds__(input_threads, 4)
+__global__ void __launch_bounds__(input_threads, 3)
     input_kernel(const __grid_constant__ Parts p, int parts, bf16* dx, int64_t n, int c, int r) {
   extern __shared__ __align__(128) unsigned char shared[];
   bf16* const tile = reinterpret_cast<bf16*>(shared);
@@ -352,6 +357,16 @@ __global__ void __launch_bounds__(input_threads, 4)
       const int part = task / per_part, k = task % per_part * input_k;
       load_tile<input_rows, 8, input_threads>(stage(task), p.u[part], r, row, n, k, r);
       load_tile<input_k, 16, input_threads>(stage(task) + input_u_tile, p.a[part], c, k, r, channel, c);
+      if constexpr (masked) {
+        auto* const bits = reinterpret_cast<uint32_t*>(stage(task) + input_u_tile + input_a_tile);
+#pragma unroll
+        for (int at = static_cast<int>(threadIdx.x); at < input_rows * input_words; at += input_threads) {
+          const int64_t line = row + at / input_words;
+          const int word = channel / 32 + at % input_words;
+          const bool there = line < n && word < words;
+          copy_4(bits + at, there ? p.kept[part] + line * words + word : p.kept[part], there ? 4 : 0);
+        }
+      }
     }
     commit_copies();
   };
@@ -363,7 +378,6 @@ __global__ void __launch_bounds__(input_threads, 4)
   const int m = warp / 2 * 32, o = warp % 2 * 64;
   float sums[2][8][4] = {};
   for (int task = 0; task < tasks; ++task) {
-    const int part = task / per_part;
     wait_copies<1>();
     __syncthreads();
 #pragma unroll 2
@@ -384,15 +398,8 @@ __global__ void __launch_bounds__(input_threads, 4)
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int line = m + 8 * i + lane / 4;
-        uint32_t word[2] = {};
-        if (masked && row + line < n) {
-          const uint32_t* const words_of_line = p.kept[part] + (row + line) * words;
-#pragma unroll
-          for (int j = 0; j < 2; ++j) {
-            const int at = (channel + o) / 32 + j;
-            if (at < words) word[j] = words_of_line[at];
-          }
-        }
+        const auto* const word =
+            reinterpret_cast<const uint32_t*>(stage(task) + input_u_tile + input_a_tile) + line * input_words + o / 32;
 #pragma unroll
         for (int j = 0; j < 8; ++j) {
           auto* const at = reinterpret_cast<uint32_t*>(tile + chunk_at<16>(line, o / 8 + j)) + lane % 4;

@@ -1,5 +1,6 @@
 import { computed } from 'vue';
 import { formatCount } from '../../../core/shared/format.ts';
+import { isOnnxModel } from '../../../core/shared/model/storedDtype.ts';
 import { methodWords } from '../../composables/runFigures.ts';
 import { useLibraryStore } from '../../stores/libraryStore.ts';
 import { useRunStore } from '../../stores/runStore.ts';
@@ -28,7 +29,10 @@ export function useModelChoices() {
     ...library.models.map((model) => ({
       ref: model.name,
       title: model.name,
-      detail: `${formatCount(model.parameters.total)} parameters`,
+      detail: [
+        `${formatCount(model.parameters.total)} parameters`,
+        ...(isOnnxModel(model.storedDtypes) ? model.storedDtypes : []),
+      ].join(' · '),
       group: 'Library' as const,
     })),
   ]);
