@@ -117,7 +117,7 @@ describe.runIf(runnable)('training from the window', () => {
     const { page } = bench;
     await page.locator('body').press('g');
     await page.keyboard.press('r');
-    await page.getByRole('heading', { level: 1, name: 'Runs' }).waitFor();
+    await page.getByRole('heading', { level: 1, name: 'Experiments' }).waitFor();
     await page.keyboard.press('g');
     await page.keyboard.press('t');
     await page.getByRole('heading', { level: 1, name: 'Train' }).waitFor();
